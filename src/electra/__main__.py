@@ -1,0 +1,5 @@
+"""python -m electra = the command line."""
+
+from electra.cli import main
+
+main()

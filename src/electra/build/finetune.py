@@ -1,0 +1,205 @@
+"""Fine-tuning: a model directory and a labelled file in, a run directory with a model for the task out.
+
+The same loop as in pre-training; the objective is `Supervised`, the loader keeps examples whole, and the development set is
+scored after every epoch through the same `Predictor` that serves the model later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from electra.build.networks import initial_weights
+from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
+from electra.config import STRICT, fingerprint, to_tree
+from electra.console import ConsoleSink
+from electra.contracts import Example
+from electra.data.loader import ExampleLoader
+from electra.dist import fold_seed
+from electra.errors import ElectraError
+from electra.evaluate.card import write_card
+from electra.evaluate.report import write_report
+from electra.evaluate.run import evaluate
+from electra.events import EventLog
+from electra.models.model_dir import Provenance, load_model_dir
+from electra.objectives.supervised import Supervised
+from electra.predict.predictor import Predictor
+from electra.storage import file_hash
+from electra.tasks import TrainableTaskConfig, build_task
+from electra.tasks.common import EncodedExamples
+from electra.train import machine
+from electra.train.checkpoint import Checkpoints
+from electra.train.loop import LoopConfig, Span, Training, train
+from electra.train.machine import StopFlag
+from electra.train.optim import AdamWConfig, Optimizers
+from electra.train.run import Opened, RunConfig, open_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Labelled files.
+
+    Args:
+        train: examples to learn from.
+        dev: examples to score after every epoch; None = no evaluation.
+    """
+
+    __pydantic_config__ = STRICT
+    train: Path
+    dev: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleBatchConfig:
+    """The global batch of a step.
+
+    Args:
+        examples: examples over all processes.
+        micro_tokens: tokens, padding included, that go through the network at once.
+    """
+
+    __pydantic_config__ = STRICT
+    examples: int = 32
+    micro_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.examples < 1 or self.micro_tokens < 1:
+            raise ElectraError("E-C440", "batch", "examples and micro_tokens are at least 1", "give a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """A fine-tuning run as a value.
+
+    Args:
+        task: what is learnt.
+        data: labelled files.
+        run: where the run lives, and its seed.
+        init: the pre-trained model; `init.weights = "fresh"` trains the same network from scratch.
+        epochs: passes over the training examples.
+        batch: examples of a step.
+        optimizer: the paper's values of the small size by default.
+        precision: `auto`, `fp32` or `bf16`.
+        loop: logging and saving.
+    """
+
+    __pydantic_config__ = STRICT
+    task: TrainableTaskConfig
+    data: DataConfig
+    run: RunConfig
+    init: InitConfig
+    epochs: float = 3
+    batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
+    optimizer: AdamWConfig = field(
+        default_factory=lambda: AdamWConfig(lr=3e-4, weight_decay=0.0, warmup_ratio=0.1, layer_decay=0.8)
+    )
+    precision: Precision = "auto"
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0:
+            raise ElectraError("E-C443", "epochs", f"is {self.epochs}", "give a positive number")
+        if self.init.from_ is None:
+            raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
+
+
+def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path:
+    """Run `recipe`, or resume it where it was stopped.
+
+    Returns:
+        The model directory, `run.dir/model`.
+
+    Raises:
+        ElectraError: anything the user can mend; all files are read and checked before step 0.
+        Preempted: a signal came and the state is saved.
+    """
+    machine.keep_large_buffers()
+    setting = _Setting(recipe)
+    opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
+    t = setting.training(opened)
+    with logging_to(opened, console) as log, StopFlag() as stop:
+        t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep, log)
+        found = restore_point(opened, t.checkpoints, log, dict(t.fingerprints))
+        setting.announce(log, opened, t, resumed=found is not None)
+        if found is not None:
+            t.checkpoints.load(found[0], t.module, t.optimizers)
+            t.history = recent_steps(opened)
+        train(t, found[1] if found else None, stop)
+        t.objective.export(opened.model)
+        last = recent_steps(opened)[-1]
+        log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
+    write_report(opened.directory)
+    return opened.model
+
+
+class _Setting:
+    """A recipe with its model and its examples, read and checked."""
+
+    def __init__(self, recipe: FinetuneRecipe) -> None:
+        assert recipe.init.from_ is not None
+        self.recipe = recipe
+        self.source = load_model_dir(recipe.init.from_)
+        self.tokenizer = self.source.tokenizer()
+        task = build_task(recipe.task, self.tokenizer)
+        train_examples = task.read(recipe.data.train)
+        self.task = task.fit_labels(train_examples)
+        self.train = [self.task.encode(example) for example in train_examples]
+        self.dev: list[Example] = self.task.read(recipe.data.dev) if recipe.data.dev else []
+        self.truncated = sum(item.truncated for item in self.train)
+        if self.dev:
+            self.task.fit_labels(self.dev)  # a label that the task does not know is an error now, not after an epoch
+
+    def resolve(self) -> dict[str, Any]:
+        return {"bf16": uses_bf16(self.recipe.precision), "machine": machine.describe(), "examples": len(self.train)}
+
+    def training(self, opened: Opened) -> Training:
+        recipe, seed = self.recipe, self.recipe.run.seed
+        torch.manual_seed(fold_seed(seed, "weights", "supervised"))
+        encoder = initial_weights(self.source, recipe.init)
+        objective = Supervised(
+            encoder, self.task, Provenance(tokenizer=self.tokenizer, card=lambda: write_card(opened.directory))
+        )
+        loader = ExampleLoader(
+            examples=EncodedExamples(self.train),
+            pad_id=self.tokenizer.pad_id,
+            batch_examples=recipe.batch.examples,
+            micro_tokens=recipe.batch.micro_tokens,
+            seed=seed,
+            packed=machine.device().type == "cuda",
+        )
+        steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
+        exponents = {name: objective.head_depth - depth for name, depth in objective.layer_depths().items()}
+        return Training(
+            objective=objective.to(machine.device()),
+            loader=loader,
+            optimizers=Optimizers(objective.networks, recipe.optimizer, steps, exponents),
+            span=Span(name="supervised", first=0, steps=steps),
+            total_steps=steps,
+            seed=seed,
+            device=machine.device(),
+            bf16=opened.resolved["bf16"],
+            settings=recipe.loop,
+            fingerprints={
+                "training data": file_hash(recipe.data.train),
+                "tokenizer": self.tokenizer.fingerprint,
+                "labels": fingerprint(self.task.to_json()),
+            },
+            evaluate=self._evaluator(objective),
+            evaluate_steps=loader.steps_per_epoch,
+        )
+
+    def _evaluator(self, objective: Supervised) -> Callable[[], dict[str, float]] | None:
+        return (lambda: evaluate(Predictor(objective.model, self.task), self.dev)) if self.dev else None
+
+    def announce(self, log: EventLog, opened: Opened, t: Training, resumed: bool) -> None:
+        """The first events of every start."""
+        log.emit("start", steps=t.total_steps, resumed=resumed, examples=len(self.train), dev_examples=len(self.dev),
+                 precision="bf16" if t.bf16 else "fp32")  # fmt: skip
+        if self.truncated:
+            log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
+                     f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip

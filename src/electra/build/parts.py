@@ -1,0 +1,112 @@
+"""What pre-training and fine-tuning recipes have in common, and what both runs need: precision, log, memory, machine."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from electra.config import STRICT
+from electra.console import ConsoleSink
+from electra.errors import ElectraError, Preempted
+from electra.events import Event, EventLog, read_events
+from electra.train.checkpoint import Checkpoints, State
+from electra.train.loop import Training, train
+from electra.train.machine import StopFlag, faster_precision, keep_large_buffers
+from electra.train.run import Opened
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+#: how many step events a verdict may look back on
+_HISTORY = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Where the first weights come from.
+
+    Args:
+        from_: (in recipes: `from`) a model directory; None = fresh weights.
+        weights: `loaded`, or `fresh` to take only architecture and tokenizer from it (the control in comparisons).
+        generator: what the generator starts from when the model directory has none: its `lowest-layers`, `fresh` weights, or
+            another model directory.
+    """
+
+    __pydantic_config__ = STRICT
+    from_: Path | None = None
+    weights: Literal["loaded", "fresh"] = "loaded"
+    generator: str = "lowest-layers"
+
+
+def uses_bf16(precision: Precision) -> bool:
+    """Whether matrix products run in bf16; `auto` asks a probe of some milliseconds."""
+    return (faster_precision() if precision == "auto" else precision) == "bf16"
+
+
+@contextmanager
+def logging_to(opened: Opened, console: ConsoleSink | None) -> Iterator[EventLog]:
+    """The event log of a run, on file and on the console."""
+    if console is None:
+        with EventLog(opened.events) as log:
+            yield log
+    else:
+        with console, EventLog(opened.events, [console]) as log:
+            yield log
+
+
+def restore_point(
+    opened: Opened, checkpoints: Checkpoints, log: EventLog, fingerprints: dict[str, str]
+) -> tuple[Path, State] | None:
+    """The newest good checkpoint of a run, with the log cut back to it; None = begin at step 0.
+
+    Raises:
+        ElectraError: E-D400 the data or the tokenizer is not what the run was started with.
+    """
+    found = checkpoints.newest_state()
+    if found is None:
+        log.truncate_after(0)
+        return None
+    path, state = found
+    for name, value in state.fingerprints.items():
+        if fingerprints.get(name) != value:
+            raise ElectraError("E-D400", str(opened.directory), f"the {name} has changed since the run was started",
+                               f"bring the {name} back, or start another run with another run.dir")  # fmt: skip
+    log.truncate_after(state.step)
+    return path, state
+
+
+def recent_steps(opened: Opened) -> deque[dict[str, Any]]:
+    """The last step events of a run, for its verdicts."""
+    events, _ = read_events(opened.events)
+    return deque((event for event in events if event["event"] == "step"), maxlen=_HISTORY)
+
+
+def seconds_per_step(training: Training, budget: float) -> float:
+    """Let the loop run full-size steps of throw-away networks, and time them.
+
+    It shows before step 0 whether a micro-batch fits into memory: the loop halves `training.loader`'s until it does.
+
+    Args:
+        training: not saving, with a log that goes nowhere; its networks are spoilt afterwards.
+        budget: seconds after which no further step is begun; 0 = one step only.
+
+    Returns:
+        The median time of a step, without the first two (which allocate and choose kernels) if there are more.
+    """
+    keep_large_buffers()
+    stop, times = StopFlag(), list[float]()
+
+    def watch(event: Event) -> None:
+        if event["event"] == "step":
+            times.append(event["seconds"])
+            stop.requested = sum(times) >= budget
+
+    training.log = EventLog(None, [watch])
+    with contextlib.suppress(Preempted):
+        train(training, None, stop)
+    return statistics.median(times[2:] or times)

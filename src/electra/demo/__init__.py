@@ -1,0 +1,114 @@
+"""The demo: the whole way on real text, by the public verbs alone, each printed before it runs.
+
+Tokenizer, corpus, pre-training under the live display; then what it bought: a classifier fine-tuned on 1,000 labels from the
+pre-trained encoder against the same network from scratch, three seeds each; sentences with their per-token "replaced"
+probabilities; gaps filled in by the generator; the verdict on the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from electra.demo.texts import DemoText, prepare
+from electra.errors import ElectraError
+
+_SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Size:
+    """How much of everything."""
+
+    vocab_size: int
+    pretraining: tuple[str, ...]
+    finetuning: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+_FULL = _Size(
+    vocab_size=8000,
+    pretraining=("modern-demo",),
+    finetuning=("finetune-demo",),
+    seeds=_SEEDS,
+)
+_SHORT = _Size(
+    vocab_size=2000,
+    pretraining=("test-modern",),
+    finetuning=("finetune-demo", "epochs=1"),
+    seeds=_SEEDS[:1],
+)
+
+
+def run(language: str, out: Path, short: bool) -> None:
+    """Run the demo in `out`; a second run in the same place resumes.
+
+    Raises:
+        ElectraError: E-R450 the demo's text is not installed, E-T450 one of its verbs failed.
+    """
+    began, size = time.perf_counter(), _SHORT if short else _FULL
+    place = out / language
+    texts = prepare(language, place)
+    tokenizer, corpus, first = place / "tokenizer", place / "corpus", place / "runs" / "first"
+    if not (corpus / "manifest.json").is_file():
+        _verb(
+            "tokenizer",
+            "train",
+            texts.text,
+            "--vocab-size",
+            size.vocab_size,
+            "--document",
+            "line",
+            "--out",
+            tokenizer,
+            "--overwrite",
+        )
+        _verb("corpus", "build", texts.text, "--tokenizer", tokenizer, "--document", "line", "--out", corpus, "--overwrite")
+    _verb("pretrain", *size.pretraining, f"corpus.path={corpus}", f"run.dir={first}")
+    gains = _compare(size, texts, place, first / "model")
+    _verb("predict", first / "model", texts.doubtful, "--task", "replaced", "--format", "text")
+    _verb("predict", first / "model", texts.gaps, "--task", "fill-mask", "--format", "text")
+    _verb("report", first)
+    print(f"\n{gains}\n{(time.perf_counter() - began) / 60:.1f} minutes in all; open {first / 'report.html'}")
+
+
+def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
+    """Fine-tune from the pre-trained encoder and from scratch; accuracy on the held-out examples, median over the seeds."""
+    accuracies: dict[str, list[float]] = {"pre-trained": [], "from scratch": []}
+    for arm, weights in (("pre-trained", "loaded"), ("from scratch", "fresh")):
+        for seed in size.seeds:
+            run_dir = place / "runs" / f"{arm.replace(' ', '-')}-{seed}"
+            _verb("finetune", *size.finetuning, "task=classify", f"init.from={model}", f"init.weights={weights}",
+                  f"data.train={texts.train}", f"run.dir={run_dir}", f"run.seed={seed}")  # fmt: skip
+            figures = json.loads(_verb("evaluate", run_dir / "model", texts.test, capture=True))
+            accuracies[arm].append(100 * float(figures["accuracy"]))
+    lines = [
+        f"{arm:>12}: {statistics.median(values):.1f} % right on held-out texts (seeds: {', '.join(f'{v:.1f}' for v in values)})"
+        for arm, values in accuracies.items()
+    ]
+    gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
+    return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with 1,000 labels"])
+
+
+def _verb(*words: object, capture: bool = False) -> str:
+    """Print and run one verb; returns what it printed if `capture`, which is then shown as well."""
+    arguments = [str(word) for word in words]
+    print(f"\n$ electra {shlex.join(arguments)}", flush=True)
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "electra", *arguments], env=environment, check=False, text=True,
+        stdout=subprocess.PIPE if capture else None,
+    )  # fmt: skip
+    if done.returncode:
+        raise ElectraError("E-T450", f"electra {arguments[0]}", f"ended with exit code {done.returncode}",
+                           "see its message above; the same command goes on from there")  # fmt: skip
+    if capture:
+        print(done.stdout, end="", flush=True)
+    return done.stdout or ""

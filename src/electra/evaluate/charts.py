@@ -1,0 +1,178 @@
+"""Curves and bars as inline SVG for a page that opens offline.
+
+In: series of (step, value). Out: one `<svg>` element, drawn by matplotlib without its global state, text kept as text (so that
+it is searchable and small), ids made unique to the picture. Non-finite values leave gaps; long series are averaged down to a
+few hundred points, noisy ones get a running mean over a pale raw line; a curve is broken where a new phase begins.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+
+#: colour-blind safe (Okabe and Ito), readable on white paper
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#ececec",
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+    "legend.frameon": False,
+}
+_MOST_POINTS = 400
+_SMOOTH_FROM = 40
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line: `values` at `steps`, both of one length."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One picture.
+
+    Args:
+        title: what is drawn.
+        curves: the lines; those without a finite value are left out.
+        levels: horizontal lines by label, for example a threshold.
+        logarithmic: the vertical axis, where all values are positive.
+        markers: few points, each drawn.
+    """
+
+    title: str
+    curves: Sequence[Curve]
+    levels: Mapping[str, float] = field(default_factory=dict)
+    logarithmic: bool = False
+    markers: bool = False
+
+
+def line_chart(chart: Chart, boundaries: Sequence[tuple[int, str]] = ()) -> str:
+    """The chart as `<svg>`; `boundaries` are the steps at which phases begin, with their names. "" if there is no point."""
+    curves = [curve for curve in chart.curves if np.isfinite(np.asarray(curve.values, dtype=float)).any()]
+    if not curves:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes()
+        cuts = [step for step, _ in boundaries]
+        for curve, colour in zip(curves, COLOURS * (len(curves) // len(COLOURS) + 1), strict=False):
+            _draw(axes, curve, colour, cuts, chart.markers)
+        for label, level in chart.levels.items():
+            axes.axhline(level, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.annotate(label, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", color="#555555")
+        if chart.logarithmic and all(min(curve.values) > 0 for curve in curves):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axes.yaxis.set_minor_locator(NullLocator())
+        _mark_phases(axes, boundaries)
+        if len(curves) > 1:
+            axes.legend(loc="best", handlelength=1.2)
+        axes.margins(x=0.01, y=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlabel("step", color="#666666", loc="right", labelpad=0)
+        return _svg(figure, chart.title)
+
+
+def bar_chart(title: str, bars: Sequence[float], level: float) -> str:
+    """`bars` side by side over equal parts of [0, 1], nan for a missing one, with a horizontal line at `level`."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes()
+        width = 1 / len(bars)
+        heights = np.nan_to_num(np.asarray(bars, dtype=float))
+        axes.bar((np.arange(len(bars)) + 0.5) * width, heights, width * 0.86, color=COLOURS[0])
+        axes.axhline(level, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["start of row", "middle", "end"])
+        return _svg(figure, title)
+
+
+def _axes() -> tuple[Figure, Axes]:
+    # small on purpose: at one column on a phone the letters keep their size
+    figure = Figure(figsize=(4.6, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.tick_params(length=2)
+    return figure, axes
+
+
+def _draw(axes: Axes, curve: Curve, colour: str, cuts: Sequence[int], markers: bool) -> None:
+    steps, values = np.asarray(curve.steps, dtype=float), np.asarray(curve.values, dtype=float)
+    label: str | None = curve.label
+    edges = [0, *np.searchsorted(steps, cuts, side="right"), len(steps)]
+    for start, stop in itertools.pairwise(edges):
+        if stop <= start:
+            continue
+        x, y = _thin(steps[start:stop]), _thin(values[start:stop])
+        if len(x) >= _SMOOTH_FROM and not markers:
+            axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.25)
+            y = _running_mean(y, max(3, len(y) // 25))
+        axes.plot(x, y, color=colour, linewidth=1.5, label=label, marker="o" if markers or len(x) < 3 else None, markersize=3)
+        label = None  # one entry in the legend
+
+
+def _thin(values: Floats) -> Floats:
+    """Means over equal stretches, so that a long run draws in a few hundred points."""
+    if len(values) <= _MOST_POINTS:
+        return values
+    return np.array([part.mean() for part in np.array_split(values, _MOST_POINTS)])
+
+
+def _running_mean(values: Floats, width: int) -> Floats:
+    """Centred mean over `width` neighbours, fewer at the ends; a gap stays a gap."""
+    known = np.isfinite(values)
+    window = np.ones(width)
+    sums = np.convolve(np.where(known, values, 0.0), window, mode="same")
+    counts = np.convolve(known.astype(float), window, mode="same")
+    return np.where(known, sums / np.maximum(counts, 1), np.nan)
+
+
+def _mark_phases(axes: Axes, boundaries: Sequence[tuple[int, str]]) -> None:
+    if len(boundaries) < 2:
+        return
+    for step, name in boundaries:
+        axes.axvline(step, color="#bbbbbb", linewidth=0.8, linestyle=":")
+        axes.annotate(name, (step, 1), xycoords=("data", "axes fraction"), xytext=(2, 0), textcoords="offset points",
+                      va="bottom", color="#888888")  # fmt: skip
+
+
+def _svg(figure: Figure, title: str) -> str:
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has the font, not matplotlib
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    name = re.sub(r"\W+", "-", title.lower())
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r"\bDejaVu Sans\b", "system-ui", text)
+    head, rest = text.split(">", 1)
+    head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{escape(title)}">{rest}'

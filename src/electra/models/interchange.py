@@ -1,0 +1,317 @@
+"""Weights under our names and under transformers', by reversible tables.
+
+Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*` or `classification_head.*`.
+Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our modules which of theirs it is; where it is
+several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
+
+    rtd, modern              one row (w, b) <-> a token classifier with two labels, rows 0 and (w, b): softmax = sigmoid
+    classification, classic  one layer <-> ElectraForSequenceClassification's two, see `_two_layers`
+    output tables            tied to the token table: not written; accepted when they are equal to it
+
+What is not in a table is an error that lists it, except BERT's pooler and next-sentence head, which are dropped aloud.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from electra.errors import ElectraError
+
+State = dict[str, Tensor]
+Family = Literal["classic", "modern"]
+Table = dict[str, tuple[str, ...]]
+
+_CLASSIC: Table = {
+    "embeddings.word_embeddings": ("embeddings.word_embeddings",),
+    "embeddings.position_embeddings": ("embeddings.position_embeddings",),
+    "embeddings.token_type_embeddings": ("embeddings.token_type_embeddings",),
+    "embeddings.norm": ("embeddings.LayerNorm",),
+    "embeddings_project": ("embeddings_project",),
+    "layers.*.qkv": tuple(f"encoder.layer.*.attention.self.{part}" for part in ("query", "key", "value")),
+    "layers.*.attention_output": ("encoder.layer.*.attention.output.dense",),
+    "layers.*.attention_norm": ("encoder.layer.*.attention.output.LayerNorm",),
+    "layers.*.up": ("encoder.layer.*.intermediate.dense",),
+    "layers.*.down": ("encoder.layer.*.output.dense",),
+    "layers.*.norm": ("encoder.layer.*.output.LayerNorm",),
+}
+_MODERN: Table = {
+    "embeddings.tok_embeddings": ("embeddings.tok_embeddings",),
+    "embeddings.norm": ("embeddings.norm",),
+    "final_norm": ("final_norm",),
+    **{f"layers.*.{part}": (f"layers.*.{part}",)
+       for part in ("attn_norm", "attn.Wqkv", "attn.Wo", "mlp_norm", "mlp.Wi", "mlp.Wo")},
+}  # fmt: skip
+_ELECTRA_MLM: Table = {
+    "mlm_head.dense": ("generator_predictions.dense",),
+    "mlm_head.norm": ("generator_predictions.LayerNorm",),
+    "mlm_head": ("generator_lm_head",),
+}
+_ELECTRA_RTD: Table = {
+    "rtd_head.dense": ("discriminator_predictions.dense",),
+    "rtd_head.output": ("discriminator_predictions.dense_prediction",),
+}
+_ELECTRA_CLASSIFICATION: Table = {
+    "classification_head.widened": ("classifier.dense",),
+    "classification_head.classifier": ("classifier.out_proj",),
+}
+_BERT_MLM: Table = {
+    "mlm_head.dense": ("cls.predictions.transform.dense",),
+    "mlm_head.norm": ("cls.predictions.transform.LayerNorm",),
+    "mlm_head": ("cls.predictions",),
+}
+_MODERN_MLM: Table = {"mlm_head.dense": ("head.dense",), "mlm_head.norm": ("head.norm",), "mlm_head": ("decoder",)}
+_MODERN_RTD: Table = {"rtd_head.dense": ("head.dense",), "rtd_head.norm": ("head.norm",), "rtd_head.output": ("classifier",)}
+_MODERN_CLASSIFICATION: Table = {
+    "classification_head.dense": ("head.dense",),
+    "classification_head.norm": ("head.norm",),
+    "classification_head.classifier": ("classifier",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One of transformers' classes.
+
+    Args:
+        family: which of our encoders it is.
+        prefix: what its encoder's names begin with; the bare class's checkpoints may leave it out.
+        head: table of its head.
+        tied: names that repeat the token table or another tensor, which we hold once.
+        dropped: beginnings of names that we have no place for and leave out, saying so.
+    """
+
+    family: Family
+    prefix: str
+    head: Table = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        """Our modules and theirs, encoder and head."""
+        encoder = _CLASSIC if self.family == "classic" else _MODERN
+        return {f"encoder.{ours}": tuple(self.prefix + name for name in theirs) for ours, theirs in encoder.items()} | self.head
+
+
+_POOLER = ("bert.pooler.", "cls.seq_relationship.")
+_BERT_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "ElectraModel": Architecture(family="classic", prefix="electra."),
+    "ElectraForPreTraining": Architecture(family="classic", prefix="electra.", head=_ELECTRA_RTD),
+    "ElectraForMaskedLM": Architecture(
+        family="classic", prefix="electra.", head=_ELECTRA_MLM,
+        tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    ),
+    "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
+    "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
+    "BertForMaskedLM": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
+    "BertForPreTraining": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
+    "ModernBertModel": Architecture(family="modern", prefix="model."),
+    "ModernBertForMaskedLM": Architecture(
+        family="modern", prefix="model.", head=_MODERN_MLM, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
+    ),
+    "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
+    "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Tensors under our names, and the foreign names that were left out."""
+
+    state: State
+    dropped: tuple[str, ...]
+
+
+def to_transformers(state: Mapping[str, Tensor], architecture: str) -> State:
+    """Our state under the names of `architecture`; tied output tables are not written.
+
+    Args:
+        state: `encoder.*` and the names of the architecture's head.
+
+    Raises:
+        KeyError: a name that the architecture has no place for.
+    """
+    kind = ARCHITECTURES[architecture]
+    converted: State = {}
+    for name, tensor in _reshape_heads(dict(state), architecture).items():
+        theirs = their_names(name, architecture)
+        converted |= zip(theirs, (part.contiguous() for part in tensor.chunk(len(theirs))), strict=True)
+    return {name: tensor for name, tensor in converted.items() if name not in kind.tied}
+
+
+def from_transformers(tensors: Mapping[str, Tensor], architecture: str, where: str = "weights") -> Imported:
+    """A checkpoint of `architecture` under our names.
+
+    Args:
+        tensors: with or without the prefix of the encoder; old names (gamma, beta) and saved buffers are understood.
+        where: the file, for errors.
+
+    Raises:
+        ElectraError: E-M210 unexpected or missing names, E-M211 a tied tensor that differs, E-M212 a head of another shape.
+    """
+    kind = ARCHITECTURES[architecture]
+    tensors = _normalised(tensors, kind.prefix)
+    for copy, original in kind.tied.items():
+        repeated, held = tensors.pop(copy, None), tensors.get(original)
+        if repeated is not None and (held is None or not torch.equal(repeated, held)):
+            raise ElectraError("E-M211", where, f"{copy} is not tied to {original}", "only tied output layers can be loaded")
+    dropped = tuple(sorted(name for name in tensors if name.startswith(kind.dropped)))
+    ours_of = {theirs[0]: ours for ours, theirs in kind.table.items()}
+    state: State = {}
+    remaining = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    for name in list(remaining):
+        module, _, leaf = name.rpartition(".")
+        template, number = _template(module)
+        if template not in ours_of:
+            continue
+        ours = ours_of[template].replace("*", number) + f".{leaf}"
+        parts = [part for part in their_names(ours, architecture) if part in remaining]
+        if len(parts) == len(kind.table[ours_of[template]]):
+            state[ours] = _stacked([remaining.pop(part) for part in parts], name, where)
+    if remaining:
+        raise ElectraError("E-M210", where, f"unexpected weights for {architecture}: {_some(remaining)}",
+                           "name the right class in config.json, or leave these weights out")  # fmt: skip
+    return Imported(state=_restore_heads(state, architecture, where), dropped=dropped)
+
+
+def require_names(state: Mapping[str, Tensor], expected: Iterable[str], architecture: str, where: str) -> None:
+    """Raises ElectraError E-M210 unless `state` has exactly the names that a network of ours expects, in their terms."""
+    expected = set(expected)
+    missing = [their for name in sorted(expected - set(state)) for their in their_names(name, architecture)]
+    unexpected = [their for name in sorted(set(state) - expected) for their in their_names(name, architecture)]
+    for kind, names in (("missing", missing), ("unexpected", unexpected)):
+        if names:
+            raise ElectraError("E-M210", where, f"{kind} weights for {architecture}: {_some(names)}",
+                               "the file is incomplete, or config.json describes another network")  # fmt: skip
+
+
+def their_names(name: str, architecture: str) -> list[str]:
+    """The name, or names, of one of our tensors in `architecture`."""
+    module, _, leaf = name.rpartition(".")
+    template, number = _template(module)
+    return [f"{theirs.replace('*', number)}.{leaf}" for theirs in ARCHITECTURES[architecture].table[template]]
+
+
+def _template(module: str) -> tuple[str, str]:
+    """A module's name with its layer number replaced by `*`, and the number."""
+    found = re.search(r"(?<=\.)\d+(?=\.)", module)
+    return (module[: found.start()] + "*" + module[found.end() :], found[0]) if found else (module, "")
+
+
+def _normalised(tensors: Mapping[str, Tensor], prefix: str) -> State:
+    bare = any(name.startswith("embeddings.") for name in tensors)
+    named = {f"{prefix}{name}" if bare else name: tensor for name, tensor in tensors.items()}
+    old_names = {"gamma": "weight", "beta": "bias"}
+    renamed: State = {}
+    for name, tensor in named.items():
+        module, _, leaf = name.rpartition(".")
+        if leaf not in ("position_ids", "token_type_ids"):  # buffers of older versions: 0, 1, 2 ...
+            renamed[f"{module}.{old_names.get(leaf, leaf)}"] = tensor
+    return renamed
+
+
+def _stacked(parts: list[Tensor], name: str, where: str) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].ndim == 0 or len({part.shape for part in parts}) > 1:
+        raise ElectraError("E-M212", where, f"{name} has another shape than its neighbours", "copy or save the model again")
+    return torch.cat(parts)
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+
+
+# -- heads of another shape ---------------------------------------------------------------------------------------------
+
+
+def _reshape_heads(state: State, architecture: str) -> State:
+    if architecture == "ModernBertForTokenClassification":
+        for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
+            state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
+    if architecture == "ElectraForSequenceClassification":
+        state |= _two_layers(state)
+    return state
+
+
+def _restore_heads(state: State, architecture: str, where: str) -> State:
+    if architecture == "ModernBertForTokenClassification":
+        for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
+            rows = state.get(name)
+            if rows is None or len(rows) != 2:
+                raise ElectraError("E-M212", where, f"{name} is not that of a classifier with two labels",
+                                   "of this class, only discriminators (original, replaced) can be loaded")  # fmt: skip
+            state[name] = rows[1:] - rows[:1]  # a softmax over two is a sigmoid of the difference
+    if architecture == "ElectraForSequenceClassification":
+        head = {f"{module}.{leaf}" for module in (_WIDENED, _CLASSIFIER) for leaf in ("weight", "bias")}
+        require_names({name: tensor for name, tensor in state.items() if name in head}, head, architecture, where)
+        one = _one_layer(state)
+        if one is None:
+            raise ElectraError("E-M212", where, "its classification head has two layers of its own",
+                               "of this class, only heads that electra exported can be loaded")  # fmt: skip
+        state = {name: tensor for name, tensor in state.items() if ".widened." not in name} | one
+    return state
+
+
+_WIDENED, _CLASSIFIER = "classification_head.widened", "classification_head.classifier"
+
+
+def _two_layers(state: Mapping[str, Tensor]) -> State:
+    """Our output layer (W, b) as dense -> GELU -> out_proj, exactly.
+
+    While there is room (2 * labels <= hidden), by gelu(z) - gelu(-z) = z: dense rows [W; -W; 0], out_proj [I, -I, 0]. With
+    more labels the hidden state itself is passed on, moved up to where GELU is the identity in fp32: dense (I, c), out_proj
+    (W, b - W c). c is beyond what the last LayerNorm can give: |weight| sqrt(D) + |bias| + 6.
+    """
+    weight_ND, bias_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    labels, size = weight_ND.shape
+    if 2 * labels <= size:
+        spare = size - 2 * labels
+        eye, rest = torch.eye(labels), torch.zeros(labels, spare)
+        return {
+            f"{_WIDENED}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
+            f"{_WIDENED}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
+            f"{_CLASSIFIER}.weight": torch.cat([eye, -eye, rest], dim=1),
+            f"{_CLASSIFIER}.bias": torch.zeros(labels),
+        }
+    shift_D = _shift(state)
+    return {
+        f"{_WIDENED}.weight": torch.eye(size),
+        f"{_WIDENED}.bias": shift_D,
+        f"{_CLASSIFIER}.weight": weight_ND,
+        f"{_CLASSIFIER}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
+    }
+
+
+def _one_layer(state: Mapping[str, Tensor]) -> State | None:
+    """The inverse of `_two_layers`; None for two layers that it did not make."""
+    wide_DD, wide_D = state[f"{_WIDENED}.weight"], state[f"{_WIDENED}.bias"]
+    out_ND, out_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    labels, size = len(out_N), len(wide_D)
+    if (wide_DD.shape, out_ND.shape) != ((size, size), (labels, size)):
+        return None
+    if 2 * labels <= size:
+        found = {f"{_CLASSIFIER}.weight": wide_DD[:labels].clone(), f"{_CLASSIFIER}.bias": wide_D[:labels].clone()}
+    else:
+        bias_N = (out_N.double() + out_ND.double() @ wide_D.double()).float()
+        found = {f"{_CLASSIFIER}.weight": out_ND, f"{_CLASSIFIER}.bias": bias_N}
+    again = _two_layers({**state, **found})
+    return found if all(torch.allclose(state[name], tensor, atol=1e-4) for name, tensor in again.items()) else None
+
+
+def _shift(state: Mapping[str, Tensor]) -> Tensor:
+    last = max(int(_template(name)[1]) for name in state if name.startswith("encoder.layers."))
+    weight_D, bias_D = state[f"encoder.layers.{last}.norm.weight"], state[f"encoder.layers.{last}.norm.bias"]
+    bound_D: Tensor = weight_D.abs() * len(weight_D) ** 0.5 + bias_D.abs()
+    return bound_D + 6.0

@@ -1,0 +1,93 @@
+"""A masked language model: an encoder and its head, with vocabulary logits only where they are asked for.
+
+The generator of ELECTRA is one, and so is the encoder of the `mlm` objective. Shapes: T tokens of the flattened batch,
+N = B * K drawn positions, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from electra.contracts import Batch, Noise
+from electra.models.encoder import Encoder
+from electra.models.heads import MlmHead
+from electra.objectives.sampling import cross_entropy
+from electra.train.health import mlm_totals
+
+
+class MaskedLanguageModel(nn.Module):
+    """Encoder and MLM head, tied to the encoder's token table."""
+
+    def __init__(self, encoder: Encoder, head: MlmHead) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, batch: Batch, tokens: Tensor, positions_N: Tensor) -> Tensor:
+        """Vocabulary logits [N, V] at flat `positions_N` of `tokens` (shaped as `batch.tokens`)."""
+        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
+        hidden_ND = hidden.flatten(0, -2).index_select(0, positions_N)
+        return self.head.logits(self.head.transform(hidden_ND), self.encoder.embeddings.table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """What a masked language model made of a batch, at its drawn positions.
+
+    Args:
+        position_N: flat positions; entries of weight 0 only fill the shape.
+        weight_N: 1 where the position was drawn, 0 where it fills up.
+        original_N: the tokens that stood there.
+        nll_N: cross entropy against them, with gradient.
+        probability_NV: the softmax it was read from, without gradient.
+    """
+
+    position_N: Tensor
+    weight_N: Tensor
+    original_N: Tensor
+    nll_N: Tensor
+    probability_NV: Tensor
+
+
+def fill(model: MaskedLanguageModel, batch: Batch, mask_id: int) -> Filled:
+    """Mask the drawn positions of a batch and let `model` say what stood there; one forward pass."""
+    position_N = batch.targets["drawn"].view(-1)
+    weight_N = batch.targets["drawn_weight"].view(-1)
+    original_N = batch.tokens.view(-1).index_select(0, position_N)
+    masked = put(batch.tokens, position_N, torch.full_like(original_N, mask_id), batch.targets["is_mask"].view(-1))
+    nll_N, probability_NV = cross_entropy(model(batch, masked, position_N), original_N)
+    return Filled(position_N=position_N, weight_N=weight_N, original_N=original_N, nll_N=nll_N, probability_NV=probability_NV)
+
+
+def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:
+    """What the log and the health of a masked language model need of one micro-batch."""
+    shape = batch.targets["drawn"].shape
+    return mlm_totals(
+        filled.nll_N.view(shape),
+        (filled.probability_NV.argmax(-1) == filled.original_N).view(shape),
+        filled.position_N.view(shape),
+        filled.weight_N.view(shape),
+        batch.targets["candidates"],
+    )
+
+
+def put(tokens: Tensor, position_N: Tensor, value_N: Tensor, where_N: Tensor) -> Tensor:
+    """`tokens` with `value_N` at flat `position_N` where `where_N` holds.
+
+    A position that is written more than once gets the floor of the mean of its values, as the reference code does when it
+    draws with replacement; positions drawn without replacement are written at most once, and the mean is the value.
+    No shape depends on the data, so that nothing waits for a device.
+    """
+    flat_T = tokens.view(-1)
+    where_N = where_N.to(flat_T.dtype)
+    sum_T = torch.zeros_like(flat_T).scatter_add_(0, position_N, value_N * where_N)
+    count_T = torch.zeros_like(flat_T).scatter_add_(0, position_N, where_N)
+    return torch.where(count_T > 0, sum_T // count_T.clamp_min(1), flat_T).view_as(tokens)
+
+
+def sampling_noise(noise: Noise, batch: Batch) -> Tensor:
+    """One uniform number for each drawn position, fp32 [N], that belongs to the row and not to the micro-batch."""
+    width = batch.targets["drawn"].shape[1]
+    return torch.from_numpy(noise.uniform("sample", width)).to(batch.tokens.device).view(-1)

@@ -1,0 +1,138 @@
+"""Replaced token detection (Clark et al., ICLR 2020): a generator fills masked positions, a discriminator finds what it put in.
+
+In: a batch with drawn positions, and noise. The generator reads the text with the drawn positions masked and gives a
+distribution at those positions only; one token is sampled for each, without gradient; the discriminator reads the filled text
+and says for every real token whether it was replaced. A token that was guessed right counts as original.
+Out: two terms, MLM (mean over drawn positions) and RTD (mean over all real tokens, weight 50).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from electra.config import STRICT
+from electra.contracts import Batch, Losses, Noise, Phase, Term
+from electra.data.masking import MaskingConfig
+from electra.errors import ElectraError
+from electra.models.encoder import Encoder
+from electra.models.heads import RtdHead
+from electra.models.model_dir import Provenance, save_model_dir
+from electra.models.tying import TyingMode
+from electra.objectives.masked import MaskedLanguageModel, fill, put, sampling_noise, totals_of
+from electra.objectives.sampling import sample, warm
+from electra.train.health import mlm_figures, rtd_figures, rtd_totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class RtdConfig:
+    """Replaced token detection.
+
+    Args:
+        weight: factor of the RTD term; matters where both networks share weights or a clip (50 in the paper, joint).
+        tying: what generator and discriminator share: `none`, `embeddings`, `all`, `gdes` (DeBERTaV3), `bottom-layers` (TEAMS).
+        shared_layers: how many lowest layers are shared with `bottom-layers`.
+        temperature: of the generator's sampling at the start; decays to 1 (Fast-ELECTRA).
+        temperature_decay: tau of T(u) = 1 + (T0 - 1) exp(-u / tau), u = share of the steps done.
+        masking: which positions are drawn.
+    """
+
+    __pydantic_config__ = STRICT
+    type: Literal["rtd"] = "rtd"
+    weight: float = 50.0
+    tying: TyingMode = "embeddings"
+    shared_layers: int = 0
+    temperature: float = 1.0
+    temperature_decay: float = 0.1
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+
+    def __post_init__(self) -> None:
+        if (self.shared_layers > 0) != (self.tying == "bottom-layers"):
+            raise ElectraError("E-C430", "objective.shared_layers", f"is {self.shared_layers} while tying is {self.tying!r}",
+                               'give both tying="bottom-layers" and a positive number of layers, or neither')  # fmt: skip
+        if self.temperature <= 0 or self.temperature_decay <= 0:
+            raise ElectraError(
+                "E-C431", "objective.temperature", "temperature and its decay must be positive", "use 1.0 and 0.1"
+            )
+
+
+class Discriminator(nn.Module):
+    """Encoder and RTD head: one logit a token, positive = replaced."""
+
+    def __init__(self, encoder: Encoder, head: RtdHead) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits shaped as `tokens`, fp32, and the hidden states they were read from."""
+        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
+        return self.head(hidden).float(), hidden
+
+
+class Rtd(nn.Module):
+    """The objective; see the module's docstring.
+
+    Args:
+        generator, discriminator: already tied.
+        config: weights and temperature.
+        mask_id: id of [MASK].
+        provenance: what a ModelDir says about where it comes from.
+    """
+
+    def __init__(
+        self,
+        generator: MaskedLanguageModel,
+        discriminator: Discriminator,
+        config: RtdConfig,
+        mask_id: int,
+        provenance: Provenance,
+    ) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+        self.weight, self.mask_id, self.provenance = config.weight, mask_id, provenance
+        self.temperature, self.temperature_decay = config.temperature, config.temperature_decay
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def phases(self, step: int, steps: int) -> tuple[Phase, ...]:
+        return (Phase(name="joint", networks=("generator", "discriminator"), progress=step / steps),)
+
+    def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
+        filled = fill(self.generator, batch, self.mask_id)
+        with torch.no_grad():
+            temperature = 1 + (self.temperature - 1) * math.exp(-phase.progress / self.temperature_decay)
+            sampled_N = sample(warm(filled.probability_NV, temperature), sampling_noise(noise, batch))
+            corrupted = put(batch.tokens, filled.position_N, sampled_N, filled.weight_N)
+            replaced = (corrupted != batch.tokens) & batch.layout.real
+        logits, hidden = self.discriminator(batch, corrupted)
+        real = batch.layout.real.to(logits.dtype)
+        rtd = (F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none") * real).sum()
+        return Losses(
+            terms={
+                "mlm": Term(total=(filled.nll_N * filled.weight_N).sum(), unit="drawn"),
+                "rtd": Term(total=rtd, unit="tokens", weight=self.weight),
+            },
+            totals=totals_of(filled, batch) | rtd_totals(logits, replaced, hidden, batch.layout),
+        )
+
+    def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
+        figures = mlm_figures(totals) | rtd_figures(totals)
+        return {"loss": figures["mlm_loss"] + self.weight * figures["rtd_loss"], **figures}
+
+    def export(self, directory: Path) -> None:
+        save_model_dir(
+            directory,
+            encoder=self.discriminator.encoder,
+            rtd_head=self.discriminator.head,
+            generator=(self.generator.encoder, self.generator.head),
+            provenance=self.provenance,
+        )

@@ -1,0 +1,171 @@
+"""What every task shares: encoded examples, cutting and windowing of long texts, the network of a task, the protocols.
+
+In: `Example`s. Out: `Encoded` numbers. A text longer than a row is either cut, with the cut counted (`encode_text`), or run in
+overlapping windows (`cut_windows`), each token's output taken from the window that shows the most context around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from electra.contracts import Batch, Encoded, Example, Layout, Losses, Packed, Prediction, Task
+from electra.errors import ElectraError
+from electra.models.classic import ClassicConfig
+from electra.models.encoder import Encoder
+from electra.models.modern import ModernConfig
+from electra.text.tokenizer import Tokenizer
+
+# -- examples -> numbers ------------------------------------------------------------------------------------------------
+
+
+class EncodedExamples:
+    """Encoded examples in memory, as `contracts.Examples`."""
+
+    def __init__(self, items: Sequence[Encoded]) -> None:
+        self._items = items
+        self._lengths = np.array([len(item.tokens) for item in items], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """int64 [len], tokens of each example, specials included."""
+        return self._lengths
+
+    def __getitem__(self, index: int) -> Encoded:
+        return self._items[index]
+
+
+def encode_text(tokenizer: Tokenizer, example: Example, max_length: int) -> Encoded:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to `max_length` tokens from the end, the longer text first.
+
+    Returns:
+        tokens and types, int64 [n <= max_length], with the tokens cut away counted in `truncated`.
+    """
+    encoding = tokenizer.encode(example.text, example.pair)
+    tokens, types = np.array(encoding.ids, dtype=np.int64), np.array(encoding.type_ids, dtype=np.int64)
+    excess = max(0, len(tokens) - max_length)
+    if excess:
+        kept = _kept_of_pair(types, max_length) if example.pair is not None else np.append(np.arange(max_length - 1), -1)
+        tokens, types = tokens[kept], types[kept]
+    return Encoded(tokens=tokens, types=types, truncated=excess)
+
+
+def _kept_of_pair(types: npt.NDArray[np.int64], max_length: int) -> npt.NDArray[np.intp]:
+    """The positions of [CLS] text [SEP] pair [SEP] to keep: both texts get half of the room, and what the other leaves."""
+    begin = int((types == 0).sum())  # of the pair
+    text, pair, room = begin - 2, len(types) - begin - 1, max_length - 3
+    kept_pair = min(pair, max(room // 2, room - text))
+    kept = np.arange(1 + room - kept_pair), np.arange(begin - 1, begin + kept_pair), np.array([len(types) - 1])
+    return np.concatenate(kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A part of a long encoded text.
+
+    Args:
+        encoded: [CLS] part [SEP], without targets.
+        keep: the positions of `encoded` whose outputs count; over all windows, in order, they are the positions of the text.
+    """
+
+    encoded: Encoded
+    keep: slice
+
+
+def cut_windows(encoded: Encoded, max_length: int) -> list[Window]:
+    """`encoded`, a single text with specials at both ends, as windows of `max_length` tokens that overlap by half.
+
+    Each token's output is kept from the window in which it stands at least a quarter of the window away from the cut edges,
+    so a token near a border is judged with context on both sides.
+    """
+    tokens, types, content = encoded.tokens, encoded.types, len(encoded.tokens) - 2
+    room = max_length - 2
+    if content <= room:
+        return [Window(encoded=replace(encoded, targets={}), keep=slice(0, content + 2))]
+    margin = room // 4
+    starts = [*range(0, content - room, room - 2 * margin), content - room]
+    borders = [-1, *(start + margin for start in starts[1:]), content + 1]  # in content positions; [CLS] is -1
+    windows = []
+    for start, begin, end in zip(starts, borders, borders[1:], strict=False):
+        part = slice(start + 1, start + 1 + room)
+        row = np.concatenate([tokens[:1], tokens[part], tokens[-1:]])
+        row_types = np.concatenate([types[:1], types[part], types[-1:]])
+        windows.append(Window(encoded=Encoded(tokens=row, types=row_types), keep=slice(begin - start + 1, end - start + 1)))
+    return windows
+
+
+# -- numbers -> outputs -------------------------------------------------------------------------------------------------
+
+
+def rows_of(values: Tensor, layout: Layout) -> list[Tensor]:
+    """What belongs to each row or document of [B, L, ...] or [T, ...], as [n, ...] without padding."""
+    if isinstance(layout, Packed):
+        return list(torch.split(values, layout.cu_seqlens.diff().tolist()))
+    return [row[:length] for row, length in zip(values, layout.real.sum(dim=1).tolist(), strict=True)]
+
+
+class TextTask(Task, Protocol):
+    """A task as the predictor uses it: it knows its tokenizer and how many tokens a row may have."""
+
+    tokenizer: Tokenizer
+    max_length: int
+
+
+class TrainableTextTask(TextTask, Protocol):
+    """`contracts.TrainableTask` with a head that follows the family of the encoder."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the head's outputs."""
+
+    def head(self, config: ClassicConfig | ModernConfig) -> nn.Module:
+        """A fresh head for encoders of `config`: (hidden [B, L, D] or [T, D], layout) -> what `loss` and `decode` take."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Losses:
+        """Loss terms and totals of one micro-batch; totals are sums over examples, beside their number `examples`."""
+
+    def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
+        """Metrics by name; the first one is the task's main metric."""
+
+    def to_json(self) -> dict[str, object]:
+        """What `task.json` holds."""
+
+
+class TaskNetwork(nn.Module):
+    """Encoder and head as one: `network(batch)` returns what the task's `loss` and `decode` take.
+
+    Args:
+        encoder: called with (tokens, positions, types, layout), returns hidden [B, L, D] or [T, D].
+        head: called with (hidden, layout).
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        hidden = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
+        outputs: Tensor = self.head(hidden, batch.layout)
+        return outputs
+
+
+def check_length(task: TextTask, encoder: Encoder) -> None:
+    """Refuse rows that the encoder has no positions for.
+
+    Raises:
+        ElectraError: E-C313.
+    """
+    positions = encoder.config.max_position_embeddings
+    if task.max_length > positions:
+        raise ElectraError("E-C313", "task.max_length", f"{task.max_length} tokens, but the encoder has {positions} positions",
+                           f"give at most {positions}")  # fmt: skip

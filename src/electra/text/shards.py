@@ -1,0 +1,149 @@
+"""Rows of tokens -> Arrow shards, written so that there is either a whole directory or none.
+
+In: documents as numbers, one after the other. Out: `shard-00000.arrow` ..., each with its size and hash. Documents wait in
+memory until there are enough tokens for a shard, are shuffled, keyed by (seed, number of the shard), and written as one record
+batch, uncompressed, so that a reader maps each column as one array.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from electra.errors import ElectraError
+from electra.text.manifest import Shard
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as it is stored: [CLS] ... [SEP], and where its sentences end."""
+
+    tokens: npt.NDArray[np.uint32]
+    sentence_ends: npt.NDArray[np.uint32]
+
+
+class ShardWriter:
+    """Writes a shard whenever the rows added have `shard_tokens` tokens; `finish` writes the rest.
+
+    Args:
+        directory: where the files go.
+        vocab_size: decides between two and four bytes a token.
+        shard_tokens: at most 2^30, so that offsets fit into 32 bits.
+        seed: keys the order of the documents within each shard.
+    """
+
+    def __init__(self, directory: Path, vocab_size: int, shard_tokens: int, seed: int) -> None:
+        self._directory, self._shard_tokens, self._seed = directory, shard_tokens, seed
+        self._dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
+        self._rows: list[Row] = []
+        self._tokens = 0
+        self._shards: list[Shard] = []
+
+    def add(self, row: Row) -> None:
+        self._rows.append(row)
+        self._tokens += len(row.tokens)
+        if self._tokens >= self._shard_tokens:
+            self._write_shard()
+
+    def finish(self) -> tuple[Shard, ...]:
+        if self._rows:
+            self._write_shard()
+        return tuple(self._shards)
+
+    def _write_shard(self) -> None:
+        number, rows = len(self._shards), self._rows
+        # raw bits of a counter-based generator: unlike `permutation`, promised never to change
+        order = np.argsort(np.random.Philox(key=[self._seed % 2**64, number]).random_raw(len(rows)), kind="stable")
+        batch = pa.record_batch(
+            {
+                "tokens": _lists([rows[index].tokens for index in order], self._dtype),
+                "sentence_ends": _lists([rows[index].sentence_ends for index in order], np.uint32),
+            }
+        )
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, batch.schema) as file:
+            file.write_batch(batch)
+        data = memoryview(sink.getvalue())
+        name = f"shard-{number:05d}.arrow"
+        write(self._directory / name, data)
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        self._shards.append(Shard(file=name, documents=len(rows), tokens=self._tokens, bytes=len(data), blake2b=digest))
+        self._rows, self._tokens = [], 0
+
+
+def _lists(arrays: Sequence[npt.NDArray[np.uint32]], dtype: type[np.uint16 | np.uint32]) -> pa.ListArray:
+    offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
+    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    return pa.ListArray.from_arrays(offsets, np.concatenate(arrays).astype(dtype))
+
+
+def write(path: Path, data: bytes | memoryview) -> None:
+    """`data` in a file, on the disk and not only in its cache."""
+    with path.open("wb") as file:
+        file.write(data)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """fsync of a file or directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def published(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary sibling of `out` that becomes `out` if the body succeeds, and vanishes if it does not.
+
+    Raises:
+        ElectraError: E-C102 `out` holds something, E-R100 the disk is full, E-R101 `out` cannot be written.
+    """
+    out = out.absolute()
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not (out / "shard-00000.arrow").is_file():
+            raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
+        if not overwrite:
+            raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
+    partial, old = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "old"))
+    try:
+        for leftover in (partial, old):  # of a process that was killed and had the same number
+            shutil.rmtree(leftover, ignore_errors=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        sync(partial)
+        _replace(out, partial, old)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ElectraError("E-R100", str(out), f"{error.strerror}: no room for it", "free space and run again") from None
+        raise ElectraError("E-R101", str(out), f"cannot be written: {error}", "choose a directory you may write to") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Renames `new` to `out`; what was there is gone afterwards, or back again if the renaming fails."""
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,344 @@
+"""WordPiece tokenizers: train one, load any `tokenizer.json` or BERT `vocab.txt`, save one that transformers loads.
+
+In: texts, or files of a tokenizer. Out: a frozen `Tokenizer` around the Rust tokenizer of Hugging Face, which always adds
+[CLS] A [SEP] (B [SEP]), never truncates and never pads: lengths are the business of those who make batches.
+
+Training is deterministic, which the library's own trainer is not: there, the numbers of `##x` pieces and the cut of the
+alphabet follow the order of a hash table, and ties between merges follow these numbers. So the texts are read twice: once to
+choose the alphabet (characters by frequency until 99.99 % of the text is covered), once to count words; the alphabet and its
+`##` forms are handed to the trainer in a fixed order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tokenizers as hf
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from electra.errors import ElectraError
+from electra.text.clean import Counts
+from electra.text.readers import DecodingErrors, DocumentKind, read
+
+#: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+#: a vocabulary below this cannot hold an alphabet
+SMALLEST_VOCABULARY = 64
+
+#: share of all characters that the alphabet covers; the rest becomes [UNK]
+_COVERAGE = 0.9999
+#: share of the vocabulary that the alphabet may take; Chinese needs most of it for single characters
+_ALPHABET_SHARE = 0.75
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer:
+    """A tokenizer and the numbers of its special tokens. Make one with `load` or `train`."""
+
+    backend: hf.Tokenizer
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included: one more than the greatest id."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """[PAD] [UNK] [CLS] [SEP] [MASK]."""
+        return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """blake2b of the tokenizer's canonical JSON: vocabulary, merges, normaliser, everything."""
+        canonical = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def _plain(self) -> hf.Tokenizer:
+        """The same tokenizer, blind to special tokens that are written out in a text."""
+        plain = hf.Tokenizer.from_str(self.backend.to_str())
+        plain.encode_special_tokens = True
+        return plain
+
+    def encode_documents(self, texts: Sequence[str]) -> list[hf.Encoding]:
+        """Each text without specials; `[SEP]` written in a text is text. Runs on all cores.
+
+        Offsets of the encodings count characters of the text.
+        """
+        return self._plain.encode_batch(list(texts), add_special_tokens=False)
+
+    def encode(self, text: str, pair: str | None = None) -> hf.Encoding:
+        """[CLS] text [SEP] or [CLS] text [SEP] pair [SEP], with ids, type ids, offsets and word numbers.
+
+        Here `[MASK]` written in a text is the mask. A lone surrogate counts as U+FFFD, so that offsets stay right.
+        """
+        return self.backend.encode(_well_formed(text), None if pair is None else _well_formed(pair))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, without specials and with words put together again."""
+        return self.backend.decode([int(token) for token in ids])
+
+    def token_text(self, token_id: int) -> str:
+        """One token as it stands in the vocabulary. Raises IndexError for an id outside of it."""
+        text = self.backend.id_to_token(token_id)
+        if text is None:
+            raise IndexError(f"token {token_id} of {self.vocab_size}")
+        return text
+
+    def save(self, directory: str | Path) -> None:
+        """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        specials = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
+        self.backend.save(str(directory / "tokenizer.json"))
+        _write_json(directory / "tokenizer_config.json", {**_transformers_class(self.backend), **specials})
+        _write_json(directory / "special_tokens_map.json", specials)
+
+
+def _well_formed(text: str) -> str:
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _transformers_class(backend: hf.Tokenizer) -> dict[str, object]:
+    """The class of transformers that behaves like `backend`, and the settings it would otherwise guess."""
+    tree = json.loads(backend.to_str())
+    normalizer = tree["normalizer"] or {}
+    parts = (tree["model"].get("type"), normalizer.get("type"), (tree["pre_tokenizer"] or {}).get("type"))
+    if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": normalizer["lowercase"],
+        "strip_accents": normalizer["strip_accents"],
+        "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+    }
+
+
+# -- loading -------------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> Tokenizer:
+    """The tokenizer in a directory, a `tokenizer.json` or a BERT `vocab.txt`.
+
+    A directory's `tokenizer.json` goes before its `vocab.txt`. Beside a `vocab.txt`, `tokenizer_config.json` may say
+    `do_lower_case` and `strip_accents`; without it, a vocabulary with upper-case letters is cased, any other lower-cases and
+    strips accents, as BERT's do.
+
+    Raises:
+        ElectraError: E-C104 nothing there, E-D110 a broken file, E-D111 a special token is missing.
+    """
+    path = Path(path)
+    candidates = [path / "tokenizer.json", path / "vocab.txt"] if path.is_dir() else [path]
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if file is None:
+        raise ElectraError("E-C104", str(path), "no tokenizer.json or vocab.txt", "give a tokenizer's directory or file")
+    if file.suffix == ".txt":
+        return _complete(_from_vocabulary(file), str(file))
+    try:
+        backend = hf.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exceptions
+        raise ElectraError("E-D110", str(file), f"not a tokenizer: {error}", "save the tokenizer again") from None
+    return _complete(backend, str(file))
+
+
+def _complete(backend: hf.Tokenizer, where: str) -> Tokenizer:
+    """`backend` with special tokens known, [CLS] A [SEP] B [SEP] around texts, no truncation and no padding."""
+    missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+    if missing:
+        raise ElectraError(
+            "E-D111", where, f"no {' '.join(missing)} in the vocabulary", "use a tokenizer with BERT's special tokens"
+        )
+    known = {str(token.content) for token in backend.get_added_tokens_decoder().values()}
+    backend.add_special_tokens([token for token in SPECIAL_TOKENS if token not in known])
+    pad, unk, cls, sep, mask = (cast(int, backend.token_to_id(token)) for token in SPECIAL_TOKENS)
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    backend.no_truncation()
+    backend.no_padding()
+    return Tokenizer(backend, pad_id=pad, unk_id=unk, cls_id=cls, sep_id=sep, mask_id=mask)
+
+
+def _from_vocabulary(file: Path) -> hf.Tokenizer:
+    config_file = file.with_name("tokenizer_config.json")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise ElectraError("E-D110", str(file.parent), f"not a tokenizer: {error}", "save the tokenizer again") from None
+    tokens = [line.rstrip("\r") for line in lines]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    if len(vocabulary) < len(tokens):
+        token, count = Counter(tokens).most_common(1)[0]
+        raise ElectraError("E-D110", str(file), f"token {token!r} stands there {count} times", "write one token a line")
+    cased = any(token != token.lower() for token in tokens if token not in SPECIAL_TOKENS and not token.startswith("[unused"))
+    lowercase = bool(config.get("do_lower_case", not cased))
+    strip_accents = config.get("strip_accents")
+    return _wordpiece(vocabulary, lowercase, lowercase if strip_accents is None else bool(strip_accents))
+
+
+def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool) -> hf.Tokenizer:
+    backend = hf.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lowercase
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+# -- training ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed."""
+
+    tokenizer: Tokenizer
+    documents: int
+    bytes: int
+    counts: Counts
+
+
+def train_on_files(
+    paths: Sequence[str | Path],
+    vocab_size: int,
+    *,
+    document: DocumentKind = "block",
+    text_field: str = "text",
+    errors: DecodingErrors = "strict",
+    lowercase: bool = False,
+    strip_accents: bool = False,
+) -> Trained:
+    """A tokenizer from the documents of `paths`; see `readers.read` and `train`, whose errors it raises."""
+    texts = _CleanTexts(paths, document, text_field, errors)
+    tokenizer = train(texts, vocab_size, lowercase=lowercase, strip_accents=strip_accents)
+    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=texts.counts)
+
+
+class _CleanTexts:
+    """The texts of files, to be iterated more than once; counts are those of the latest pass."""
+
+    def __init__(self, paths: Sequence[str | Path], document: DocumentKind, text_field: str, errors: DecodingErrors) -> None:
+        self._arguments = (paths, document, text_field, errors)
+        self.documents, self.bytes, self.counts = 0, 0, Counts()
+
+    def __iter__(self) -> Iterator[str]:
+        paths, kind, text_field, errors = self._arguments
+        self.documents, self.bytes, self.counts = 0, 0, Counts()
+        for document in read(paths, self.counts, document=kind, text_field=text_field, errors=errors):
+            self.documents += 1
+            self.bytes += len(document.text.encode())
+            yield document.text
+
+
+def train(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    lowercase: bool = False,
+    strip_accents: bool = False,
+    min_frequency: int = 2,
+) -> Tokenizer:
+    """A WordPiece tokenizer of `vocab_size` tokens, or fewer if the texts have no more. Same texts, same tokenizer.
+
+    Args:
+        texts: clean texts; iterated twice, so a list or any other iterable that can begin again.
+        vocab_size: all tokens, specials and alphabet included.
+        lowercase: "The" and "the" are one word.
+        strip_accents: "café" and "cafe" are one word.
+        min_frequency: how often a character or a pair must occur to get a token.
+
+    Raises:
+        ElectraError: E-C103 `vocab_size` is too small, E-C105 `texts` cannot be iterated twice, E-D112 no text.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise ElectraError("E-C103", "vocab_size", f"{vocab_size} is too few tokens", f"use {SMALLEST_VOCABULARY} or more")
+    if iter(texts) is texts:
+        raise ElectraError("E-C105", "texts", "an iterator runs once, training reads twice", "give a list or an iterable class")
+    backend = _wordpiece({token: number for number, token in enumerate(SPECIAL_TOKENS)}, lowercase, strip_accents)
+    budget = int(_ALPHABET_SHARE * (vocab_size - len(SPECIAL_TOKENS)))
+    alphabet, continuing = _alphabet(texts, backend, budget, min_frequency)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[*SPECIAL_TOKENS, *(f"##{character}" for character in continuing)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    # made anew, because the trainer's "special tokens" are ordinary ones here
+    return _complete(_wordpiece(backend.get_vocab(), lowercase, strip_accents), "training")
+
+
+def _alphabet(texts: Iterable[str], backend: hf.Tokenizer, budget: int, min_frequency: int) -> tuple[list[str], list[str]]:
+    """The characters that get a token, and those of them that can stand inside a word and get a `##` token too.
+
+    The most frequent ones until `_COVERAGE` of the normalised text is reached or `budget` tokens are spent.
+    """
+    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    assert normalizer is not None
+    assert pre_tokenizer is not None
+    frequency = Counter[str]()
+    for code, count in _code_points(texts):
+        for character in normalizer.normalize_str(chr(code)).split():
+            frequency.update(dict.fromkeys(character, count))
+    total, covered = sum(frequency.values()), 0
+    if total == 0:
+        raise ElectraError("E-D112", "tokenizer training", "there is no text", "give files with text")
+    alphabet, continuing = list[str](), list[str]()
+    for character, count in sorted(frequency.items(), key=lambda item: (-item[1], item[0])):
+        inside = len(pre_tokenizer.pre_tokenize_str(f"a{character}")) == 1 and not _stands_alone(normalizer, character)
+        if covered >= _COVERAGE * total or count < min_frequency or len(alphabet) + len(continuing) + 1 + inside > budget:
+            break
+        covered += count
+        alphabet.append(character)
+        continuing += [character] if inside else []
+    return alphabet, continuing
+
+
+def _stands_alone(normalizer: Any, character: str) -> bool:
+    """Whether the normaliser puts spaces around it, as it does around Chinese characters."""
+    return " " in normalizer.normalize_str(f"a{character}")
+
+
+def _code_points(texts: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """(code point, occurrences) of all characters of `texts`."""
+    occurrences = np.zeros(0x110000, dtype=np.int64)
+    pending, size = list[str](), 0
+    for text in texts:
+        pending.append(text)
+        size += len(text)
+        if size >= 1 << 20:
+            occurrences += _histogram(pending)
+            pending, size = [], 0
+    occurrences += _histogram(pending)
+    return ((int(code), int(occurrences[code])) for code in np.flatnonzero(occurrences))
+
+
+def _histogram(texts: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "ignore"), dtype=np.uint32)
+    return np.bincount(codes, minlength=0x110000)

@@ -1,0 +1,127 @@
+"""Checkpoints that a crash cannot spoil.
+
+A checkpoint is a sealed directory `step-00001000` (see `storage`) with `model.safetensors`, `optimizer.safetensors` and
+`state.json`; older ones are removed only when it is in place. On load every hash is verified; a broken checkpoint is named
+aloud and the one before it is taken.
+There is no random state in it: order, masks and noise are functions of the seed and the step.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from electra.errors import ElectraError
+from electra.events import EventLog
+from electra.storage import problem, sealed_directory, write_json
+from electra.train.optim import Optimizers
+
+FORMAT_VERSION = 1
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What `state.json` holds.
+
+    Args:
+        step: the next step of the whole run, counted over all phases.
+        phase: name of the phase that step belongs to.
+        fingerprints: of recipe, corpus and tokenizer; compared at resume.
+        window: totals since the last log line, so that a resumed log equals an uninterrupted one.
+        skipped: steps in a row whose gradients were not finite.
+    """
+
+    step: int
+    phase: str
+    fingerprints: Mapping[str, str]
+    window: Mapping[str, Any]
+    skipped: int = 0
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name, each tensor once however often it is shared."""
+    kept: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            kept[name] = tensor.detach().contiguous()
+    return kept
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: `run/checkpoints`.
+        keep: how many to keep.
+        log: where broken checkpoints are reported.
+    """
+
+    def __init__(self, directory: Path, keep: int, log: EventLog) -> None:
+        self.directory, self.keep, self.log = directory, keep, log
+
+    def save(self, objective: nn.Module, optimizers: Optimizers, state: State) -> Path:
+        """Write the state at the start of `state.step`.
+
+        Raises:
+            ElectraError: E-R001 when the disk is full; earlier checkpoints are untouched.
+        """
+        final = self.directory / f"{_PREFIX}{state.step:08d}"
+        if final.exists() and problem(final) is None:
+            return final  # a resumed run that stops where it began
+        with sealed_directory(final, {"format_version": FORMAT_VERSION}) as temporary:
+            save_file(own_tensors(objective), temporary / "model.safetensors")
+            save_file(optimizers.state_tensors(), temporary / "optimizer.safetensors")
+            write_json(temporary / "state.json", {"format_version": FORMAT_VERSION, **vars(state)})
+        self._prune()
+        return final
+
+    def paths(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(path for path in self.directory.glob(f"{_PREFIX}*") if path.is_dir())
+
+    def newest_state(self) -> tuple[Path, State] | None:
+        """The newest checkpoint whose files are all as they were written; broken ones are reported and passed over."""
+        for path in reversed(self.paths()):
+            damage = problem(path)
+            if damage is None:
+                stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                if stored.pop("format_version") != FORMAT_VERSION:
+                    raise ElectraError("E-M400", str(path), "its format_version is not known to this version",
+                                       "resume with the version of electra that wrote it")  # fmt: skip
+                return path, State(**stored)
+            self.log.emit("warning", code="E-M401", message=f"checkpoint {path.name} is broken and was passed over: {damage}")
+        return None
+
+    def load(self, path: Path, objective: nn.Module, optimizers: Optimizers) -> None:
+        """Fill `objective` and `optimizers` in place.
+
+        Raises:
+            ElectraError: E-M402 when names or shapes differ from what the recipe builds.
+        """
+        stored = load_file(path / "model.safetensors")
+        expected = own_tensors(objective)
+        different = set(stored) ^ set(expected) or {n for n in stored if stored[n].shape != expected[n].shape}
+        if different:
+            raise ElectraError("E-M402", str(path), f"weights differ from the recipe's: {', '.join(sorted(different)[:5])}",
+                               "resume with the recipe that made it")  # fmt: skip
+        with torch.no_grad():
+            for name, tensor in expected.items():
+                tensor.copy_(stored[name])
+        optimizers.load_state_tensors(load_file(path / "optimizer.safetensors"))
+
+    def _prune(self) -> None:
+        for path in self.paths()[: -self.keep]:
+            shutil.rmtree(path)
+        for leftover in self.directory.glob(f".{_PREFIX}*"):  # of a process that was killed while it wrote
+            shutil.rmtree(leftover)

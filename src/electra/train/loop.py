@@ -1,0 +1,268 @@
+"""The one loop: pre-training and every task go through it.
+
+In: an objective, a loader that is a function of the step, optimisers, and where to begin. Out: trained networks, events,
+checkpoints. A step is a sequence of phases of the objective (mostly one); in each, the micro-batches are run, every loss is
+divided by its *global* count, so that accumulation changes nothing, the gradients are clipped and checked, and the named
+networks are updated. Then, in this order: log, judge, evaluate, save, stop. There are no callbacks.
+
+Randomness: dropout is seeded by (seed, step, phase, rank, micro-batch); everything else comes from the loader. So a run that
+was stopped and resumed equals one that was not, bit by bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from electra.config import STRICT
+from electra.contracts import Batch, Loader, Losses, Noise, Objective, Phase
+from electra.dist import fold_seed, rank, sum_counts, sum_over_ranks, world_size
+from electra.errors import ElectraError, Preempted
+from electra.events import EventLog
+from electra.train.checkpoint import Checkpoints, State
+from electra.train.health import judge
+from electra.train.machine import StopFlag
+from electra.train.optim import Optimizers
+
+Totals = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """When the loop logs, saves and gives up.
+
+    Args:
+        log_steps: steps between two log lines.
+        save_minutes: wall-clock minutes between two checkpoints; the end of a phase and a signal always save.
+        keep: checkpoints kept.
+        max_skipped: steps in a row with non-finite gradients that are skipped before the run stops.
+    """
+
+    __pydantic_config__ = STRICT
+    log_steps: int = 20
+    save_minutes: float = 10.0
+    keep: int = 2
+    max_skipped: int = 3
+
+    def __post_init__(self) -> None:
+        if self.log_steps < 1 or self.keep < 1 or self.save_minutes < 0 or self.max_skipped < 0:
+            raise ElectraError("E-C410", "loop", "log_steps and keep are at least 1, the others at least 0", "raise them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The steps of one phase of a run, [first, first + steps), counted over the whole run."""
+
+    name: str
+    first: int
+    steps: int
+
+    @property
+    def end(self) -> int:
+        return self.first + self.steps
+
+
+class ObjectiveModule(Objective, Protocol):
+    """An objective as the loop uses it: called like a module."""
+
+    def __call__(self, batch: Batch, noise: Noise, phase: Phase) -> Losses: ...
+
+
+class HalvableLoader(Loader, Protocol):
+    """A loader that can cut its micro-batches in two while the global batch stays."""
+
+    def halved(self) -> HalvableLoader: ...
+
+
+@dataclass(kw_only=True)
+class Training:
+    """What one call of `train` works on.
+
+    Args:
+        loader: changes only when memory ran out and micro-batches were halved.
+        history: the last step events, for the verdicts.
+        unigram_entropy: of the corpus, in nats: what a model that knows frequencies alone would lose.
+        checkpoints: None = nothing is saved.
+        evaluate: called every `evaluate_steps` steps and at the end; returns figures.
+    """
+
+    objective: ObjectiveModule
+    loader: HalvableLoader
+    optimizers: Optimizers
+    span: Span
+    total_steps: int
+    seed: int
+    device: torch.device
+    bf16: bool
+    settings: LoopConfig
+    log: EventLog = field(default_factory=lambda: EventLog(None))
+    checkpoints: Checkpoints | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    history: deque[dict[str, Any]] = field(default_factory=deque)
+    unigram_entropy: float | None = None
+    evaluate: Callable[[], dict[str, float]] | None = None
+    evaluate_steps: int = 0
+
+    @property
+    def module(self) -> nn.Module:
+        assert isinstance(self.objective, nn.Module)
+        return self.objective
+
+
+@dataclass(kw_only=True)
+class _Meter:
+    """Totals since the last log line (part of a checkpoint) and what the clock says (not part of it)."""
+
+    totals: Totals = field(default_factory=dict)
+    tokens: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    saved: float = field(default_factory=time.perf_counter)
+
+    def add(self, totals: Mapping[str, Tensor]) -> None:
+        for name, tensor in totals.items():
+            held = tensor.detach().to("cpu", torch.float64)
+            self.totals[name] = self.totals[name] + held if name in self.totals else held
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: tensor.tolist() for name, tensor in self.totals.items()}
+
+    def restart(self) -> None:
+        self.totals, self.tokens, self.started = {}, 0.0, time.perf_counter()
+
+
+def train(training: Training, state: State | None, stop: StopFlag) -> None:
+    """Run the steps of `training.span`, from `state` if there is one.
+
+    Raises:
+        Preempted: a signal came; the start of the unfinished step is saved.
+        ElectraError: E-T400 when gradients stayed non-finite; E-R401 when one row does not fit into memory.
+    """
+    t, span, meter = training, training.span, _Meter()
+    meter.totals = {n: torch.tensor(v, dtype=torch.float64) for n, v in state.window.items()} if state else {}
+    skipped = state.skipped if state else 0
+    t.module.train()
+    for step in range(state.step if state else span.first, span.end):
+        norms: dict[str, float] = {}
+        step_totals: Totals = {}
+        for phase in t.objective.phases(step - span.first, span.steps):
+            sums = _accumulate(t, step, phase, stop, may_stop=not norms)
+            if sums is None:
+                _save(t, meter, step, skipped)
+                t.log.emit("stop", step=step, reason="signal")
+                raise Preempted
+            meter.tokens += sums.counts.get("tokens", 0.0)
+            norms |= {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
+            if not all(map(_is_finite, norms.values())):
+                break
+            t.optimizers.step(phase.networks, step - span.first)
+            step_totals |= sums.totals
+        else:
+            skipped = 0
+            meter.add(step_totals)
+        if not all(map(_is_finite, norms.values())):
+            skipped = _skip(t, step, norms, skipped)
+        done = step + 1
+        if done % t.settings.log_steps == 0 or done == span.end:
+            _log(t, meter, done, norms)
+        if t.evaluate is not None and t.evaluate_steps and (done % t.evaluate_steps == 0 or done == span.end):
+            t.log.emit("evaluate", step=done, figures=t.evaluate())
+            t.module.train()
+        if time.perf_counter() - meter.saved > 60 * t.settings.save_minutes or done == span.end:
+            _save(t, meter, done, skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sums:
+    totals: Totals
+    counts: dict[str, float]
+
+
+def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: bool) -> _Sums | None:
+    """Forward and backward of all micro-batches of a phase; None if a stop was asked for before the phase was through."""
+    while True:
+        micro_batches = list(t.loader.micro_batches(step - t.span.first, rank(), world_size()))
+        names = sorted({name for batch, _ in micro_batches for name in batch.counts})
+        counts = sum_counts({name: sum(batch.counts.get(name, 0.0) for batch, _ in micro_batches) for name in names})
+        totals: Totals = {}
+        try:
+            for number, (batch, noise) in enumerate(micro_batches):
+                if stop.requested and may_stop:
+                    t.optimizers.zero_grad()
+                    return None
+                torch.manual_seed(fold_seed(t.seed, step, phase.name, rank(), number))
+                with torch.autocast(t.device.type, dtype=torch.bfloat16, enabled=t.bf16):
+                    losses = t.objective(batch.to(t.device), noise, phase)
+                sum_of_terms(losses, counts).backward()  # type: ignore[no-untyped-call]
+                for name, tensor in losses.totals.items():
+                    totals[name] = totals[name] + tensor.detach() if name in totals else tensor.detach()
+            return _Sums(totals=sum_over_ranks(totals), counts=counts)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            t.optimizers.zero_grad()
+            t.loader = t.loader.halved()
+            t.log.emit("warning", code="E-R402", step=step, message="out of memory: micro-batches were halved, the global "
+                       "batch and the losses stay the same; bitwise equality with an unhalved run ends here")  # fmt: skip
+
+
+def sum_of_terms(losses: Losses, counts: Mapping[str, float]) -> Tensor:
+    """The scalar to differentiate: each term's sum over its global count, times its weight."""
+    return torch.stack([term.weight * term.total / max(counts[term.unit], 1.0) for term in losses.terms.values()]).sum()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; the CPU allocator only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) != float("inf") and value == value
+
+
+def _skip(t: Training, step: int, norms: Mapping[str, float], skipped: int) -> int:
+    """Drop an update whose gradients are not finite; too many in a row end the run, before any weight was touched."""
+    t.optimizers.zero_grad()
+    bad = ", ".join(f"{name} {norm}" for name, norm in norms.items() if not _is_finite(norm))
+    if skipped + 1 > t.settings.max_skipped:
+        raise ElectraError("E-T400", f"step {step}", f"gradients were not finite {skipped + 1} times in a row ({bad})",
+                           "lower optimizer.lr or set precision=fp32; the last checkpoint is intact")  # fmt: skip
+    t.log.emit("warning", code="E-T401", step=step, message=f"update skipped: gradient norm not finite ({bad})")
+    return skipped + 1
+
+
+def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> None:
+    seconds = time.perf_counter() - meter.started
+    figures = t.objective.summarise(meter.totals) if meter.totals else {}
+    fields = {
+        "step": done,
+        "steps": t.total_steps,
+        "phase": t.span.name,
+        "figures": figures,
+        "lr": t.optimizers.learning_rates(done - 1 - t.span.first),
+        "grad_norm": dict(norms),
+        "tokens": int(meter.tokens),
+        "tokens_per_second": round(meter.tokens / max(seconds, 1e-9), 1),
+        "seconds": round(seconds, 3),
+    }
+    t.log.emit("step", **fields)
+    t.history.append(fields)
+    warm = done - t.span.first > t.optimizers.warmup
+    for verdict in judge(list(t.history), list(t.objective.networks), warmup_done=warm, unigram_entropy=t.unigram_entropy):
+        t.log.emit("verdict", step=done, network=verdict.network, verdict=verdict.state, reason=verdict.reason)
+    meter.restart()
+
+
+def _save(t: Training, meter: _Meter, step: int, skipped: int) -> None:
+    began = time.perf_counter()
+    if rank() == 0 and t.checkpoints is not None:
+        state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(), skipped=skipped)
+        path = t.checkpoints.save(t.module, t.optimizers, state)
+        t.log.emit("checkpoint", step=step, path=path.name, seconds=round(time.perf_counter() - began, 3))
+    meter.saved = time.perf_counter()
+    meter.started += meter.saved - began  # throughput is that of training

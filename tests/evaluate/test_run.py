@@ -1,0 +1,102 @@
+"""Evaluation: the figures are those of the predictions, and what is wrong with model or data is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from electra.contracts import Example
+from electra.data.loader import collate
+from electra.errors import ElectraError
+from electra.evaluate.run import evaluate, evaluate_file
+from electra.models.encoder import build_encoder
+from electra.models.heads import RtdHead
+from electra.models.model_dir import Provenance
+from electra.models.modern import ModernConfig
+from electra.objectives.supervised import Supervised
+from electra.predict.predictor import Predictor
+from electra.tasks.classify import Classify, ClassifyConfig
+from electra.tasks.score import Replaced, ReplacedConfig, ReplacedNetwork
+from electra.text import tokenizer as tokenizers
+
+TOKENIZER = tokenizers.train(["a good film", "a bad film"] * 3, vocab_size=80)
+PROVENANCE = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n")
+TASK = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=8), TOKENIZER)
+CONFIG = ModernConfig(
+    vocab_size=TOKENIZER.vocab_size, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24
+)
+EXAMPLES = [
+    Example(text=text, target=label, where=f"dev.tsv:{line}")
+    for line, (text, label) in enumerate([("good", "pos"), ("bad", "neg"), ("film", "pos"), ("a bad film", "neg")], start=2)
+]
+
+
+def model(bias: float = 0.0) -> Supervised:
+    """A classifier with random weights that calls half of the examples "pos", or more with a `bias`."""
+    torch.manual_seed(1)
+    objective = Supervised(build_encoder(CONFIG), TASK, PROVENANCE).eval()
+    items = [TASK.encode(example) for example in EXAMPLES]
+    with torch.no_grad():
+        objective.model.head.classifier.weight.mul_(50)
+        logits = objective.model(collate(items, 8, TOKENIZER.pad_id))
+        lead = (logits[:, 1] - logits[:, 0]).sort().values
+        objective.model.head.classifier.bias[1] += bias - (lead[1] + lead[2]) / 2
+    return objective
+
+
+def test_the_figures_are_those_of_the_predictions() -> None:
+    predictor = Predictor(model().model, TASK)
+    said = [prediction.output["label"] for prediction in predictor.predict(EXAMPLES)]
+    scores = evaluate(predictor, EXAMPLES)
+    assert next(iter(scores)) == "accuracy"
+    assert scores["accuracy"] == sum(label == example.target for label, example in zip(said, EXAMPLES, strict=True)) / 4
+    assert scores["majority_share"] == 0.5
+
+
+def test_the_size_of_batches_changes_nothing() -> None:
+    network = model().model
+    assert evaluate(Predictor(network, TASK, batch_tokens=8), EXAMPLES) == evaluate(Predictor(network, TASK), EXAMPLES)
+
+
+def test_examples_without_a_known_label_are_refused_by_name() -> None:
+    predictor = Predictor(model().model, TASK)
+    with pytest.raises(ElectraError, match="E-D320"):
+        evaluate(predictor, [])
+    with pytest.raises(ElectraError, match=r"E-D321 dev\.tsv:9"):
+        evaluate(predictor, [*EXAMPLES, Example(text="x", where="dev.tsv:9")])
+    with pytest.raises(ElectraError, match=r"E-D312 dev\.tsv:9"):
+        evaluate(predictor, [*EXAMPLES, Example(text="x", target="po", where="dev.tsv:9")])
+
+
+def test_a_scoring_task_has_nothing_to_evaluate() -> None:
+    network = ReplacedNetwork(build_encoder(CONFIG), RtdHead(CONFIG))
+    with pytest.raises(ElectraError, match="E-C305"):
+        evaluate(Predictor(network, Replaced(ReplacedConfig(), TOKENIZER)), EXAMPLES)
+
+
+def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> None:
+    data = tmp_path / "dev.tsv"
+    rows = [*((example.text, str(example.target)) for example in EXAMPLES), ("good " * 10, "pos")]
+    data.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    objective = model()
+    objective.export(tmp_path / "model")
+    result = evaluate_file(tmp_path / "model", data)
+    examples = TASK.read(data)
+    assert result["metrics"] == evaluate(Predictor(objective.model, TASK), examples)
+    assert (result["examples"], result["truncated"], result["truncated_tokens"]) == (5, 1, 4)
+    assert result["labels"] == ["neg", "pos"]
+    confusion = result["confusion"]
+    assert isinstance(confusion, list)
+    assert [sum(row) for row in confusion] == [2, 3]
+    assert result["warnings"] == ["1 of 5 texts were cut to 8 tokens"]
+
+
+def test_a_collapsed_model_is_called_so(tmp_path: Path) -> None:
+    data = tmp_path / "dev.tsv"
+    data.write_text("text\tlabel\ngood\tpos\nbad\tneg\nfilm\tpos\n", encoding="utf-8")
+    model(bias=1e4).export(tmp_path / "model")
+    result = evaluate_file(tmp_path / "model", data)
+    assert result["confusion"] == [[0, 1], [0, 2]]
+    assert result["warnings"] == ["the model has collapsed: every text got the label 'pos'"]

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+from electra.nn.layers import dropout, initialise, rotary_angles, rotate
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
+def test_dropout_drops_p_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 999, dtype=dtype)
+    dropped = dropout(x, p)
+    share = (dropped == 0).float().mean().item()
+    assert share == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-17)
+    kept = dropped[dropped != 0]
+    assert torch.equal(kept, torch.full_like(kept, 1 / (1 - p)))
+
+
+def test_dropout_is_independent_from_element_to_element_and_from_call_to_call() -> None:
+    torch.manual_seed(0)
+    first, second = ((dropout(torch.ones(1 << 20), 0.5) == 0).float() for _ in range(2))
+    for lag in (1, 2, 3, 4, 8):
+        assert abs(torch.corrcoef(torch.stack([first[:-lag], first[lag:]]))[0, 1].item()) < 0.005
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1].item()) < 0.005
+
+
+def test_dropout_repeats_under_a_seed_and_its_gradient_has_its_mask() -> None:
+    x = torch.randn(33, 7, requires_grad=True)
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        outputs.append(dropout(x, 0.4))
+    assert torch.equal(outputs[0], outputs[1])
+    outputs[0].sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad * x.detach(), outputs[0].detach())
+
+
+def test_dropout_of_nothing_is_free() -> None:
+    x = torch.randn(3)
+    assert dropout(x, 0.0) is x
+    assert dropout(torch.empty(0, 4), 0.5).shape == (0, 4)
+
+
+class _Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(500, 64)
+        self.inner = nn.Linear(64, 256)
+        self.Wo = nn.Linear(256, 64)
+        self.norm = nn.LayerNorm(64)
+        self.classifier = nn.Linear(64, 3)
+
+
+def test_initialise_cuts_at_two_deviations_and_draws_outputs_glorot_uniform() -> None:
+    torch.manual_seed(0)
+    network = _Network()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 7.0)
+    initialise(network, std=0.02, residual_std=0.001)
+    for weight, std in ((network.table.weight, 0.02), (network.inner.weight, 0.02), (network.Wo.weight, 0.001)):
+        assert weight.abs().max() <= 2 * std
+        assert weight.abs().max() > 1.9 * std
+        assert weight.std().item() == pytest.approx(0.88 * std, rel=0.03)  # a normal cut at two deviations
+    bound = (6 / (64 + 3)) ** 0.5
+    assert 0.9 * bound < network.classifier.weight.abs().max() <= bound
+    assert all((module.bias == 0).all() for module in (network.inner, network.Wo, network.classifier, network.norm))
+    assert (network.norm.weight == 1).all()
+
+
+def test_rotary_scores_depend_on_distance_only() -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 2, 8), torch.randn(1, 2, 8)
+
+    def score(at: int, other: int) -> torch.Tensor:
+        turned = [rotate(x, *rotary_angles(torch.tensor([position]), 8, 100.0)) for x, position in ((q, at), (k, other))]
+        return (turned[0] * turned[1]).sum(-1)
+
+    torch.testing.assert_close(score(3, 7), score(53, 57))
+    assert not torch.allclose(score(3, 7), score(3, 8), atol=1e-3)
+    torch.testing.assert_close(score(5, 5), (q * k).sum(-1))
+
+
+def test_rotary_angles_are_fp32_and_keep_the_type_of_what_they_turn() -> None:
+    cos, sin = rotary_angles(torch.arange(6).view(2, 3), 4, 10_000.0)
+    assert cos.shape == sin.shape == (2, 3, 1, 2)
+    assert cos.dtype == torch.float32
+    assert rotate(torch.randn(2, 3, 5, 4).bfloat16(), cos, sin).dtype == torch.bfloat16

@@ -1,0 +1,140 @@
+"""Fine-tuning as an objective: it learns, it knows its depths, and its model loads in transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from electra.contracts import Batch, Example, Noise, Objective, Phase
+from electra.data.loader import ExampleLoader, collate
+from electra.errors import ElectraError
+from electra.models.classic import ClassicConfig
+from electra.models.encoder import Encoder, build_encoder
+from electra.models.model_dir import Provenance
+from electra.models.modern import ModernConfig
+from electra.objectives.supervised import Supervised
+from electra.predict.predictor import Predictor, load
+from electra.tasks.classify import Classify, ClassifyConfig
+from electra.tasks.common import EncodedExamples
+from electra.text import tokenizer as tokenizers
+
+SENTENCES = ["the good film", "a bad film", "it was good", "it was so bad", "good", "bad", "the film was good", "bad play"]
+TOKENIZER = tokenizers.train(SENTENCES * 3, vocab_size=80)
+PROVENANCE = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n")
+TASK = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=16), TOKENIZER)
+EXAMPLES = [Example(text=text, target="pos" if "good" in text else "neg") for text in SENTENCES]
+CONFIGS = [
+    ClassicConfig(
+        vocab_size=TOKENIZER.vocab_size, embedding_size=8, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    ),
+    ModernConfig(
+        vocab_size=TOKENIZER.vocab_size, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32,
+    ),
+]  # fmt: skip
+PHASE = Phase(name="supervised", networks=("model",))
+families = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.type)
+
+
+def supervised(config: ClassicConfig | ModernConfig, task: Classify = TASK) -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(build_encoder(config), task, PROVENANCE)
+
+
+def batch_of(examples: list[Example]) -> Batch:
+    return collate([TASK.encode(example) for example in examples], 16, TOKENIZER.pad_id)
+
+
+def noise(batch: Batch) -> Noise:
+    return Noise(np.arange(len(batch.tokens), dtype=np.uint64))
+
+
+@families
+def test_it_learns_through_the_loader_and_says_so(config: ClassicConfig | ModernConfig) -> None:
+    objective: Objective = supervised(config)
+    assert isinstance(objective, Supervised)
+    examples = EncodedExamples([TASK.encode(example) for example in EXAMPLES])
+    loader = ExampleLoader(examples=examples, pad_id=TOKENIZER.pad_id, batch_examples=4, micro_tokens=256, seed=0)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2)
+    for step in range(40):
+        [phase] = objective.phases(step, 40)
+        assert (phase.networks, phase.progress) == (tuple(objective.networks), step / 40)
+        for batch, noise_ in loader.micro_batches(step, 0, 1):
+            term = objective(batch, noise_, phase).terms["classify"]
+            (term.total / batch.counts[term.unit]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    batch = batch_of(EXAMPLES)
+    figures = objective.eval().summarise(objective(batch, noise(batch), PHASE).totals)
+    assert figures["accuracy"] == 1.0
+    assert figures["loss"] < 0.1
+
+
+def test_figures_are_means_over_any_number_of_micro_batches() -> None:
+    objective = supervised(CONFIGS[0]).eval()
+    whole = objective(batch_of(EXAMPLES), noise(batch_of(EXAMPLES)), PHASE).totals
+    parts = [objective(batch_of(part), noise(batch_of(part)), PHASE).totals for part in (EXAMPLES[:3], EXAMPLES[3:])]
+    summed = {name: parts[0][name] + parts[1][name] for name in whole}
+    assert objective.summarise(summed) == pytest.approx(objective.summarise(whole), rel=1e-6)
+    assert set(objective.summarise(whole)) == {"loss", "accuracy"}
+
+
+@families
+def test_every_parameter_has_its_depth(config: ClassicConfig | ModernConfig) -> None:
+    objective = supervised(config)
+    depths = objective.layer_depths()
+    assert set(depths) == {f"model.{name}" for name, _ in objective.networks["model"].named_parameters()}
+    assert objective.head_depth == 4
+    by_part: dict[str, set[int]] = {}
+    for name, depth in depths.items():
+        part = ".".join(name.split(".")[1 : 4 if ".layers." in name else 3])
+        by_part.setdefault(part if part.startswith("encoder") else "head", set()).add(depth)
+    expected = {"encoder.embeddings": {0}, "head": {4}} | {f"encoder.layers.{i}": {i + 1} for i in range(3)}
+    expected |= {"encoder.final_norm": {3}} if config.type == "modern" else {"encoder.embeddings_project": {0}}
+    assert by_part == expected
+
+
+def test_rows_longer_than_the_positions_are_refused() -> None:
+    task = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=33), TOKENIZER)
+    with pytest.raises(ElectraError, match=r"E-C313 task\.max_length: 33 tokens, but the encoder has 32"):
+        supervised(CONFIGS[0], task)
+
+
+@families
+def test_the_exported_model_is_the_same_in_transformers_and_here(config: ClassicConfig | ModernConfig, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    objective = supervised(config).eval()
+    _spread(objective.model.encoder)
+    with torch.no_grad():
+        objective.model.head.classifier.weight.mul_(50)
+    objective.export(tmp_path / "model")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    assert theirs.config.id2label == {0: "neg", 1: "pos"}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    encoded = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        ours = objective.model(batch_of(EXAMPLES))
+        torch.testing.assert_close(theirs(**_accepted(theirs, encoded)).logits, ours, atol=1e-5, rtol=1e-5)
+    assert ours.std() > 0.01
+    again = load(tmp_path / "model")
+    assert again.predict(SENTENCES) == Predictor(objective.model, TASK).predict(SENTENCES)
+    task = json.loads((tmp_path / "model" / "task.json").read_text(encoding="utf-8"))
+    assert (task["type"], task["labels"]) == ("classify", ["neg", "pos"])
+
+
+def _accepted(model: torch.nn.Module, encoded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """ModernBert takes no type ids."""
+    takes_types = "Electra" in type(model).__name__
+    return {name: tensor for name, tensor in encoded.items() if takes_types or name != "token_type_ids"}
+
+
+def _spread(encoder: Encoder) -> None:
+    """Weights large enough that texts differ."""
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(5 if parameter.ndim > 1 else 1)

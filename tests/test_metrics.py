@@ -1,0 +1,71 @@
+"""Histograms against scikit-learn on the same scores; the wrappers' edge cases."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+
+from electra.metrics import (
+    accuracy,
+    binned_auc,
+    binned_average_precision,
+    binned_precision_recall,
+    entropy,
+    macro_f1,
+    matthews,
+    spread,
+)
+
+counts = st.lists(st.integers(0, 5), min_size=8, max_size=8)
+
+
+@settings(deadline=None)
+@given(counts, counts)
+def test_binned_figures_are_those_of_tied_scores(below: list[int], above: list[int]) -> None:
+    negatives, positives = np.array(below), np.array(above)
+    scores = np.concatenate([np.repeat(np.arange(8), negatives), np.repeat(np.arange(8), positives)])
+    labels = np.repeat([0, 1], [negatives.sum(), positives.sum()])
+    if positives.sum() == 0:
+        assert math.isnan(binned_average_precision(negatives, positives))
+    else:
+        assert binned_average_precision(negatives, positives) == pytest.approx(average_precision_score(labels, scores))
+    if positives.sum() == 0 or negatives.sum() == 0:
+        assert math.isnan(binned_auc(negatives, positives))
+    else:
+        assert binned_auc(negatives, positives) == pytest.approx(roc_auc_score(labels, scores))
+    precision, recall = binned_precision_recall(negatives, positives)
+    if len(labels) == 0:
+        assert (precision, recall) == (0.0, 0.0)
+        return
+    assert precision == pytest.approx(precision_score(labels, scores >= 4, zero_division=0))
+    assert recall == pytest.approx(recall_score(labels, scores >= 4, zero_division=0))
+
+
+def test_entropy() -> None:
+    assert entropy([0.5, 0.5]) == pytest.approx(math.log(2))
+    assert entropy([3, 3, 3, 0]) == pytest.approx(math.log(3))
+    assert entropy([0.01, 0.99]) == pytest.approx(0.0560, abs=1e-4)
+    assert entropy([1, 0]) == 0.0
+    assert entropy([]) == 0.0
+
+
+def test_task_metrics() -> None:
+    gold, predicted = ["a", "a", "b", "b"], ["a", "b", "b", "b"]
+    assert accuracy(gold, predicted) == 0.75
+    assert macro_f1(gold, predicted) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert matthews(gold, predicted) == pytest.approx(1 / math.sqrt(3))
+    assert matthews(gold, ["a"] * 4) == 0.0
+    assert matthews(["a"] * 4, ["a"] * 4) == 0.0
+    assert macro_f1(gold, ["a"] * 4) == pytest.approx((2 / 3 + 0) / 2)
+    assert math.isnan(accuracy([], []))
+    with pytest.raises(ValueError, match="shorter"):
+        accuracy(["a"], [])
+
+
+def test_spread_over_seeds() -> None:
+    over = spread([3.0, 1.0, 2.0])
+    assert (over.median, over.minimum, over.maximum, over.deviation) == (2.0, 1.0, 3.0, 1.0)
+    assert spread([5.0]).deviation == 0.0
