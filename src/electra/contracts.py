@@ -266,13 +266,23 @@ class Prediction:
 
 
 class Task(Protocol):
-    """example -> features -> (network) -> decode: all that prediction needs. Holds its tokenizer."""
+    """example -> features -> (network) -> decode: all that prediction needs. Holds its tokenizer.
+
+    Attributes:
+        max_length: tokens of a row at most, with specials; longer encodings are run as overlapping windows.
+    """
+
+    max_length: int
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up short rows."""
 
     def read(self, path: Path) -> list[Example]:
         """The examples of a file; a bad row is an `ElectraError` with file and line."""
 
     def encode(self, example: Example) -> Encoded:
-        """Numbers for one example, cut to the task's length with the cut counted."""
+        """Numbers for one example; what the task cuts away is counted in `truncated`."""
 
     def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions for the B examples of a batch from what the network returned."""
@@ -281,11 +291,15 @@ class Task(Protocol):
 class TrainableTask(Task, Protocol):
     """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop."""
 
-    def head(self, hidden_size: int) -> nn.Module:
-        """A fresh head; called with (hidden [B, L, D] or [T, D], layout), returns the outputs that `loss` and `decode` take."""
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the head's outputs."""
+
+    def head(self, encoder: nn.Module) -> nn.Module:
+        """A fresh head for `encoder`: (hidden [B, L, D] or [T, D], layout) -> the outputs that `loss` and `decode` take."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
-        """Loss terms and totals of one micro-batch."""
+        """Loss terms and totals of one micro-batch; totals are sums over examples, beside their number `examples`."""
 
     def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
         """Metrics by name; the first one is the task's main metric."""

@@ -55,7 +55,7 @@ def sealed_directory(final: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         if is_full_disk(error):
             shutil.rmtree(temporary, ignore_errors=True)
             raise ElectraError("E-R001", str(final), f"it could not be written: {error}",
-                               "free space and run the same command again; nothing that was there before is lost") from None  # fmt: skip
+                               "free space and try again; nothing that was there before is lost") from None  # fmt: skip
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

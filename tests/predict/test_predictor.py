@@ -40,7 +40,8 @@ CLASSIFY = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=32), TOKENI
 
 def classifier(config: ClassicConfig | ModernConfig) -> TaskNetwork:
     torch.manual_seed(0)
-    network = TaskNetwork(build_encoder(config), CLASSIFY.head(config))
+    encoder = build_encoder(config)
+    network = TaskNetwork(encoder, CLASSIFY.head(encoder))
     with torch.no_grad():  # far from ties, so that a label does not hang on a rounding
         for parameter in network.encoder.parameters():
             parameter.mul_(5 if parameter.ndim > 1 else 1)

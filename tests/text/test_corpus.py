@@ -335,7 +335,7 @@ def test_stopping_leaves_nothing(texts: list[str], tokenizer: Tokenizer, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["shard-00002.arrow", "sources.jsonl", "manifest.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["shard-00002.arrow", "sources.jsonl", "manifest.json", "tokenizer.json"])
 def test_a_full_disk_leaves_nothing(
     texts: list[str], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -493,22 +493,23 @@ def test_a_changed_tokenizer_is_noticed(corpus_path: Path, tokenizer: Tokenizer)
 # -- memory --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak includes that of the parent process")
 def test_memory_does_not_grow_with_the_corpus(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer")
     block = "The rivers rose by 3.5 metres. 我们去公园散步。\n" * 10 + "\n"
     program = """
-import resource, sys
+import re, sys
 from electra.text import corpus, tokenizer
 corpus.build([sys.argv[2]], tokenizer.load(sys.argv[1]), sys.argv[3], shard_tokens=50_000)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read()).group(1))
 """
     peaks = []
-    for size in (500, 8_000):
+    for size in (400, 6_000):
         source = tmp_path / f"{size}.txt"
         source.write_text(block * size, encoding="utf-8")
         command = [sys.executable, "-c", program, str(tmp_path / "tokenizer"), str(source), str(tmp_path / f"out{size}")]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
-        peaks.append(int(run.stdout) * (1 if sys.platform == "darwin" else 1024))
-    corpus = Corpus(tmp_path / "out8000")
+        peaks.append(int(run.stdout) * 1024)
+    corpus = Corpus(tmp_path / "out6000")
     assert len(corpus.shards) > 20
-    assert peaks[1] - peaks[0] < 20 << 20  # bytes; 1.3 million tokens more, at 8 in a list and 50 in an encoding each
+    assert peaks[1] - peaks[0] < 20 << 20  # bytes; a million tokens more, at 8 in a list and 50 in an encoding each

@@ -234,6 +234,13 @@ def test_missing_special_tokens_are_named(tmp_path: Path) -> None:
     assert caught.value.code == "E-D111"
 
 
+def test_a_directory_that_cannot_be_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ElectraError, match="E-R101") as caught:
+        tokenizer.save(tmp_path / "file" / "out")
+    assert caught.value.exit_code == ExitCode.RESOURCES
+
+
 def test_nothing_to_load(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "tokenizer.json"):
         with pytest.raises(ElectraError, match="E-C104") as caught:

@@ -78,7 +78,7 @@ class BatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StopConfig:
-    """When the run ends: after `steps` updates or after `hours`, whichever is less. A probe turns hours into steps before step 0."""
+    """When the run ends: after `steps` or `hours`, whichever is less; a probe turns hours into steps before step 0."""
 
     __pydantic_config__ = STRICT
     steps: int | None = None

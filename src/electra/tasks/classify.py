@@ -21,15 +21,15 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from electra import metrics
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Losses, Prediction, Term
 from electra.errors import ElectraError
-from electra.models.classic import ClassicConfig
+from electra.models.classic import ClassicEncoder
 from electra.models.heads import ClassificationHead
-from electra.models.modern import ModernConfig
+from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
 from electra.tasks.files import Columns, read_examples
 from electra.text.tokenizer import Tokenizer
@@ -65,7 +65,7 @@ class ClassifyConfig:
 
 
 class Classify:
-    """`common.TrainableTextTask` for single-label classification; see the module.
+    """`contracts.TrainableTask` for single-label classification; see the module.
 
     Args:
         config: the settings.
@@ -75,7 +75,7 @@ class Classify:
     def __init__(self, config: ClassifyConfig, tokenizer: Tokenizer) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.max_length = config.max_length
+        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self._ids = {label: index for index, label in enumerate(config.labels or ())}
 
     @property
@@ -110,9 +110,10 @@ class Classify:
         encoded = encode_text(self.tokenizer, example, self.max_length)
         return replace(encoded, targets={"label": np.array(label, dtype=np.int64)})
 
-    def head(self, config: ClassicConfig | ModernConfig) -> ClassificationHead:
+    def head(self, encoder: nn.Module) -> ClassificationHead:
         """A fresh head: (hidden, layout) -> logits [B, labels]."""
-        return ClassificationHead(config, len(self.labels))
+        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
+        return ClassificationHead(encoder.config, len(self.labels))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
         """Cross entropy summed over the examples, in fp32.

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Encoded, Example, Layout, Losses, Packed, Prediction, Task
+from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task
 from electra.errors import ElectraError
-from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder
-from electra.models.modern import ModernConfig
 from electra.text.tokenizer import Tokenizer
 
 # -- examples -> numbers ------------------------------------------------------------------------------------------------
@@ -113,33 +110,6 @@ def rows_of(values: Tensor, layout: Layout) -> list[Tensor]:
     return [row[:length] for row, length in zip(values, layout.real.sum(dim=1).tolist(), strict=True)]
 
 
-class TextTask(Task, Protocol):
-    """A task as the predictor uses it: it knows its tokenizer and how many tokens a row may have."""
-
-    tokenizer: Tokenizer
-    max_length: int
-
-
-class TrainableTextTask(TextTask, Protocol):
-    """`contracts.TrainableTask` with a head that follows the family of the encoder."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the head's outputs."""
-
-    def head(self, config: ClassicConfig | ModernConfig) -> nn.Module:
-        """A fresh head for encoders of `config`: (hidden [B, L, D] or [T, D], layout) -> what `loss` and `decode` take."""
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Losses:
-        """Loss terms and totals of one micro-batch; totals are sums over examples, beside their number `examples`."""
-
-    def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
-        """Metrics by name; the first one is the task's main metric."""
-
-    def to_json(self) -> dict[str, object]:
-        """What `task.json` holds."""
-
-
 class TaskNetwork(nn.Module):
     """Encoder and head as one: `network(batch)` returns what the task's `loss` and `decode` take.
 
@@ -159,7 +129,7 @@ class TaskNetwork(nn.Module):
         return outputs
 
 
-def check_length(task: TextTask, encoder: Encoder) -> None:
+def check_length(task: Task, encoder: Encoder) -> None:
     """Refuse rows that the encoder has no positions for.
 
     Raises:

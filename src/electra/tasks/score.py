@@ -86,7 +86,7 @@ class Replaced:
     def __init__(self, config: ReplacedConfig, tokenizer: Tokenizer) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.max_length = config.max_length
+        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
 
     def read(self, path: Path) -> list[Example]:
         return read_examples(path, Columns(text=self.config.text, label=None))
@@ -118,7 +118,7 @@ class FillMask:
     def __init__(self, config: FillMaskConfig, tokenizer: Tokenizer) -> None:
         self.config = config
         self.tokenizer = tokenizer
-        self.max_length = config.max_length
+        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
 
     def read(self, path: Path) -> list[Example]:
         return read_examples(path, Columns(text=self.config.text, label=None))

@@ -128,11 +128,16 @@ def published(out: Path, overwrite: bool) -> Iterator[Path]:
         sync(partial)
         _replace(out, partial, old)
     except OSError as error:
-        if error.errno in _FULL:
-            raise ElectraError("E-R100", str(out), f"{error.strerror}: no room for it", "free space and run again") from None
-        raise ElectraError("E-R101", str(out), f"cannot be written: {error}", "choose a directory you may write to") from None
+        raise unwritable(out, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def unwritable(out: Path, error: OSError) -> ElectraError:
+    """What a user is told when `out` cannot be written: E-R100 for a full disk, E-R101 for anything else."""
+    if error.errno in _FULL:
+        return ElectraError("E-R100", str(out), f"{error.strerror}: no room for it", "free space and run again")
+    return ElectraError("E-R101", str(out), f"cannot be written: {error}", "choose a directory you may write to")
 
 
 def _replace(out: Path, new: Path, old: Path) -> None:

@@ -28,6 +28,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from electra.errors import ElectraError
 from electra.text.clean import Counts
 from electra.text.readers import DecodingErrors, DocumentKind, read
+from electra.text.shards import unwritable
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -102,13 +103,20 @@ class Tokenizer:
         return text
 
     def save(self, directory: str | Path) -> None:
-        """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer."""
+        """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer.
+
+        Raises:
+            ElectraError: E-R100 the disk is full, E-R101 the directory cannot be written.
+        """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         specials = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
-        self.backend.save(str(directory / "tokenizer.json"))
-        _write_json(directory / "tokenizer_config.json", {**_transformers_class(self.backend), **specials})
-        _write_json(directory / "special_tokens_map.json", specials)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+            _write_json(directory / "tokenizer_config.json", {**_transformers_class(self.backend), **specials})
+            _write_json(directory / "special_tokens_map.json", specials)
+        except OSError as error:
+            raise unwritable(directory, error) from None
 
 
 def _well_formed(text: str) -> str:
