@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LANGUAGE ?= zh
 PIP_ARGS ?=
+SHORT ?=
 
 .PHONY: setup demo test check bench soak
 
@@ -16,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/electra demo --language $(LANGUAGE)
+	$(BIN)/electra demo --language $(LANGUAGE) $(if $(SHORT),--short --out demo-short)
 
 test: setup check
 	$(BIN)/python -m pytest

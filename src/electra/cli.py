@@ -6,6 +6,7 @@ Exit codes are those of `errors.ExitCode`.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -74,7 +75,9 @@ def tokenizer_train(
         strip_accents=strip_accents,
     )  # fmt: skip
     trained.tokenizer.save(out)
-    typer.echo(f"{trained.tokenizer.vocab_size:,} entries from {trained.documents:,} documents, {trained.bytes:,} bytes: {out}")
+    size = trained.tokenizer.vocab_size
+    fewer = f" (the text has no more; {vocab_size:,} were asked for)" if size < vocab_size else ""
+    typer.echo(f"{out}: {size:,} entries{fewer} from {trained.documents:,} documents, {trained.bytes:,} bytes")
     _print_counts(trained.counts)
 
 
@@ -171,7 +174,11 @@ def recipes(name: Annotated[str | None, typer.Argument(help="A recipe to print."
         typer.echo(shipped()[name].read_text(encoding="utf-8") if name in shipped() else Path(name).read_text(encoding="utf-8"))
         return
     for known, path in shipped().items():
-        typer.echo(f"{known:24} {path.read_text(encoding='utf-8').splitlines()[0].removeprefix('# ')}")
+        comment = " ".join(
+            line.removeprefix("# ")
+            for line in itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+        )
+        typer.echo(f"{known:24} {comment}")
 
 
 @app.command("report")
@@ -200,10 +207,7 @@ def predict(
     from electra.predict.predictor import load
 
     predictor = load(model, task)
-    if file is None:
-        predictions = predictor.predict([line.rstrip("\r\n") for line in sys.stdin])
-    else:
-        predictions = predictor.predict(predictor.task.read(file))
+    predictions = predictor.predict(_lines_of_stdin() if file is None else predictor.task.read(file))
     _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
 
 
@@ -229,7 +233,15 @@ def import_(
     """Turn foreign weights into a model directory that can be fine-tuned or pre-trained further."""
     from electra.models.model_dir import import_model
 
-    typer.echo(import_model(source, out, generator))
+    imported = import_model(source, out, generator)
+    encoder = imported.encoder.config
+    heads = {"masked language model": imported.mlm_head, "discriminator": imported.rtd_head,
+             "classifier": imported.classification_head, "generator beside it": imported.generator}  # fmt: skip
+    parts = [name for name, head in heads.items() if head is not None]
+    typer.echo(f"{out}: {encoder.type} encoder, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
+               f"{encoder.vocab_size:,} entries; {', '.join(parts) or 'no head'}")  # fmt: skip
+    if imported.dropped:
+        typer.echo(f"left out, having no place here: {', '.join(imported.dropped)}")
 
 
 @app.command("demo")
@@ -255,6 +267,17 @@ def _split(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 def _say_where(model: Path) -> None:
     typer.echo(f"model: {model}\nreport: {model.parent / 'report.html'}")
+
+
+def _lines_of_stdin() -> list[str]:
+    """The texts on standard input, a text a line."""
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if data else []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
+                           "convert the text to UTF-8") from None  # fmt: skip
 
 
 def _show_progress(line: str) -> None:
@@ -295,6 +318,11 @@ def _print(predictions: Iterable[Prediction], as_text: bool) -> None:
             )
 
 
+def _fail(error: ElectraError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
@@ -302,14 +330,15 @@ def main() -> NoReturn:
     except ElectraError as error:
         if _debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
     except Preempted:
         print("stopped; the state is saved: run the same command again to go on", file=sys.stderr)
         sys.exit(ExitCode.PREEMPTED)
     except Exception as error:
         if _debug:
             raise
+        if isinstance(error, OSError) and error.strerror:
+            _fail(ElectraError("E-R460", str(error.filename or "disk"), error.strerror, "give room or access and run again"))
         print(
             f"error: {type(error).__name__}: {error}; this is a bug: run `electra --debug ...` and report it", file=sys.stderr
         )

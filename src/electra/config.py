@@ -40,7 +40,7 @@ _MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     folder = Path(str(resources.files("electra") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def load(cls: type[T], sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> T:
@@ -62,8 +62,13 @@ def load(cls: type[T], sources: Sequence[str | Path], assignments: Sequence[str]
     return build(cls, tree)
 
 
-def read(source: str | Path) -> Tree:
-    """The tables of one shipped recipe or TOML file; `extends = "name"` puts another recipe below it."""
+def read(source: str | Path, above: tuple[Path, ...] = ()) -> Tree:
+    """The tables of one shipped recipe or TOML file; `extends = "name"` puts another recipe below it.
+
+    Args:
+        source: name or file.
+        above: the files that extend it.
+    """
     known = shipped()
     path = known.get(str(source), Path(source))
     if not path.is_file():
@@ -72,12 +77,14 @@ def read(source: str | Path) -> Tree:
         raise ElectraError(
             "E-C001", str(source), "no shipped recipe and no file of this name", f"{hint}shipped: {', '.join(known)}"
         )
+    if path in above:
+        raise ElectraError("E-C002", str(path), "it extends itself through `extends`", "break the circle")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ElectraError("E-C002", str(path), f"not valid TOML: {error}", "mend the file") from None
     below = tree.pop("extends", None)
-    return merge(read(below), tree) if below is not None else tree
+    return merge(read(below, (*above, path)), tree) if below is not None else tree
 
 
 def merge(below: Tree, above: Tree) -> Tree:
@@ -87,6 +94,8 @@ def merge(below: Tree, above: Tree) -> Tree:
         old = merged.get(key)
         if isinstance(old, str) and isinstance(value, dict) and "type" not in value:
             old = {"type": old}  # `task=classify task.labels=...`: the short form of a tagged table
+        elif isinstance(value, str) and isinstance(old, dict) and "type" in old:
+            value = {"type": value}
         another_variant = (
             isinstance(old, dict) and isinstance(value, dict) and value.get("type", old.get("type")) != old.get("type")
         )
@@ -199,13 +208,12 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
     annotation: Any = cls
     value: Any = tree
     path: list[str] = []
-    for part in problem["loc"]:
-        if not isinstance(value, dict | list) or (
-            isinstance(value, dict) and part not in value and problem["type"] not in _MISSING
-        ):
+    for place, part in enumerate(problem["loc"], start=1):
+        names_the_problem = place == len(problem["loc"]) and problem["type"] in (*_UNKNOWN, *_MISSING)
+        if not isinstance(value, dict | list) or (isinstance(value, dict) and part not in value and not names_the_problem):
             continue  # the tag of a union, which pydantic puts into the path
         path.append(str(part))
-        if part != problem["loc"][-1] or problem["type"] not in (*_UNKNOWN, *_MISSING):
+        if not names_the_problem:
             if typing.get_origin(annotation) in (dict, Mapping):
                 annotation = typing.get_args(annotation)[1]
             else:
@@ -220,11 +228,25 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
         return ElectraError("E-C004", where, "no such setting", hint)
     if problem["type"] in _MISSING:
-        return ElectraError("E-C004", where, "is required and was not given", f"add {where}=...")
+        return ElectraError("E-C004", where, "is required and was not given", f"add {_first_setting(where, owner)}=...")
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tags = [tag for variant in _variants(annotation) if (tag := _tag(variant))]
         given = value.get("type") if isinstance(value, dict) else value
         near = difflib.get_close_matches(str(given), tags, n=1)
-        return ElectraError("E-C004", f"{where}.type", f"{given!r} is not one of {', '.join(tags)}",
+        return ElectraError("E-C004", ".".join([*path, "type"]), f"{given!r} is not one of {', '.join(tags)}",
                             f"did you mean {near[0]}?" if near else "choose one of them")  # fmt: skip
     return ElectraError("E-C004", where, f"{problem['msg']}, got {problem['input']!r}", "give a value of that kind")
+
+
+def _first_setting(path: str, owner: type[Any] | None) -> str:
+    """`path`, or the first setting of the table that is missing there: `corpus.path` for `corpus`."""
+    name = path.rpartition(".")[2]
+    variants = _variants(_annotations(owner).get(name)) if owner else []
+    if len(variants) != 1 or _tag(variants[0]) is not None:
+        return path
+    required = [
+        field.name
+        for field in dataclasses.fields(variants[0])
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    return f"{path}.{required[0]}" if required else path

@@ -236,7 +236,7 @@ def test_a_model_without_what_the_task_needs_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_task_json_that_does_not_fit_is_refused(tmp_path: Path, task: dict[str, object], code: str) -> None:
-    head = CLASSIFY.head(MODERN)
+    head = CLASSIFY.head(build_encoder(MODERN))
     save_model_dir(
         tmp_path / "model",
         encoder=build_encoder(MODERN),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from electra.build.networks import initial_weights
-from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
+from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, require_disk, restore_point, uses_bf16
 from electra.config import STRICT, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import Example
@@ -92,7 +92,7 @@ class FinetuneRecipe:
     task: TrainableTaskConfig
     data: DataConfig
     run: RunConfig
-    init: InitConfig
+    init: InitConfig = field(default_factory=InitConfig)
     epochs: float = 3
     batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
     optimizer: AdamWConfig = field(
@@ -123,7 +123,7 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
     t = setting.training(opened)
     with logging_to(opened, console) as log, StopFlag() as stop:
-        t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep, log)
+        t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, t.checkpoints, log, dict(t.fingerprints))
         setting.announce(log, opened, t, resumed=found is not None)
         if found is not None:
@@ -155,6 +155,8 @@ class _Setting:
             self.task.fit_labels(self.dev)  # a label that the task does not know is an error now, not after an epoch
 
     def resolve(self) -> dict[str, Any]:
+        weights = sum(4 * parameter.numel() for parameter in self.source.encoder.parameters())
+        require_disk(self.recipe.run.dir, 3 * weights * (self.recipe.loop.keep + 1) + weights)
         return {"bf16": uses_bf16(self.recipe.precision), "machine": machine.describe(), "examples": len(self.train)}
 
     def training(self, opened: Opened) -> Training:
@@ -198,8 +200,8 @@ class _Setting:
 
     def announce(self, log: EventLog, opened: Opened, t: Training, resumed: bool) -> None:
         """The first events of every start."""
-        log.emit("start", steps=t.total_steps, resumed=resumed, examples=len(self.train), dev_examples=len(self.dev),
-                 precision="bf16" if t.bf16 else "fp32")  # fmt: skip
+        log.emit("start", recipe=opened.directory.resolve().name, steps=t.total_steps, resumed=resumed,
+                 examples=len(self.train), dev_examples=len(self.dev), precision="bf16" if t.bf16 else "fp32")  # fmt: skip
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
                      f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip

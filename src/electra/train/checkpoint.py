@@ -1,7 +1,7 @@
 """Checkpoints that a crash cannot spoil.
 
 A checkpoint is a sealed directory `step-00001000` (see `storage`) with `model.safetensors`, `optimizer.safetensors` and
-`state.json`; older ones are removed only when it is in place. On load every hash is verified; a broken checkpoint is named
+`state.json`; others are removed only when it is in place. On load every hash is verified; a broken checkpoint is named
 aloud and the one before it is taken.
 There is no random state in it: order, masks and noise are functions of the seed and the step.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from electra.errors import ElectraError
-from electra.events import EventLog
 from electra.storage import problem, sealed_directory, write_json
 from electra.train.optim import Optimizers
 
@@ -36,7 +35,7 @@ class State:
         step: the next step of the whole run, counted over all phases.
         phase: name of the phase that step belongs to.
         fingerprints: of recipe, corpus and tokenizer; compared at resume.
-        window: totals since the last log line, so that a resumed log equals an uninterrupted one.
+        window: totals and tokens since the last log line, so that a resumed log equals an uninterrupted one.
         skipped: steps in a row whose gradients were not finite.
     """
 
@@ -64,11 +63,10 @@ class Checkpoints:
     Args:
         directory: `run/checkpoints`.
         keep: how many to keep.
-        log: where broken checkpoints are reported.
     """
 
-    def __init__(self, directory: Path, keep: int, log: EventLog) -> None:
-        self.directory, self.keep, self.log = directory, keep, log
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory, self.keep = directory, keep
 
     def save(self, objective: nn.Module, optimizers: Optimizers, state: State) -> Path:
         """Write the state at the start of `state.step`.
@@ -83,24 +81,29 @@ class Checkpoints:
             save_file(own_tensors(objective), temporary / "model.safetensors")
             save_file(optimizers.state_tensors(), temporary / "optimizer.safetensors")
             write_json(temporary / "state.json", {"format_version": FORMAT_VERSION, **vars(state)})
-        self._prune()
+        self._prune(final)
         return final
 
     def paths(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
         return sorted(path for path in self.directory.glob(f"{_PREFIX}*") if path.is_dir())
 
-    def newest_state(self) -> tuple[Path, State] | None:
-        """The newest checkpoint whose files are all as they were written; broken ones are reported and passed over."""
+    def newest_state(self, report: Callable[[str], None]) -> tuple[Path, State] | None:
+        """The newest checkpoint whose files are all as they were written; broken ones are told to `report` and passed over.
+
+        Raises:
+            ElectraError: E-M400 it was written in a format that is not known here.
+        """
         for path in reversed(self.paths()):
             damage = problem(path)
             if damage is None:
                 stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
-                if stored.pop("format_version") != FORMAT_VERSION:
-                    raise ElectraError("E-M400", str(path), "its format_version is not known to this version",
-                                       "resume with the version of electra that wrote it")  # fmt: skip
+                version = stored.pop("format_version")
+                if version != FORMAT_VERSION:
+                    raise ElectraError("E-M400", str(path), f"its format_version {version} is not known here, only "
+                                       f"{FORMAT_VERSION}", "resume with the version of electra that wrote it")  # fmt: skip
                 return path, State(**stored)
-            self.log.emit("warning", code="E-M401", message=f"checkpoint {path.name} is broken and was passed over: {damage}")
+            report(f"checkpoint {path.name} is broken and was passed over: {damage}")
         return None
 
     def load(self, path: Path, objective: nn.Module, optimizers: Optimizers) -> None:
@@ -120,8 +123,11 @@ class Checkpoints:
                 tensor.copy_(stored[name])
         optimizers.load_state_tensors(load_file(path / "optimizer.safetensors"))
 
-    def _prune(self) -> None:
-        for path in self.paths()[: -self.keep]:
+    def _prune(self, newest: Path) -> None:
+        """Keep the last `keep` up to `newest`; later ones are broken, else the run would have gone on from them."""
+        paths = self.paths()
+        last = paths.index(newest) + 1
+        for path in paths[: max(0, last - self.keep)] + paths[last:]:
             shutil.rmtree(path)
         for leftover in self.directory.glob(f".{_PREFIX}*"):  # of a process that was killed while it wrote
             shutil.rmtree(leftover)

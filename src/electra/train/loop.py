@@ -32,6 +32,9 @@ from electra.train.optim import Optimizers
 
 Totals = dict[str, Tensor]
 
+#: how many step events a verdict may look back on
+HISTORY = 200
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
@@ -104,7 +107,7 @@ class Training:
     log: EventLog = field(default_factory=lambda: EventLog(None))
     checkpoints: Checkpoints | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    history: deque[dict[str, Any]] = field(default_factory=deque)
+    history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     unigram_entropy: float | None = None
     evaluate: Callable[[], dict[str, float]] | None = None
     evaluate_steps: int = 0
@@ -117,10 +120,15 @@ class Training:
 
 @dataclass(kw_only=True)
 class _Meter:
-    """Totals since the last log line (part of a checkpoint) and what the clock says (not part of it)."""
+    """Totals and tokens since the last log line (part of a checkpoint) and what the clock says (not part of it).
+
+    Args:
+        untimed: of `tokens`, those from before a restart: their seconds are not known.
+    """
 
     totals: Totals = field(default_factory=dict)
     tokens: float = 0.0
+    untimed: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     saved: float = field(default_factory=time.perf_counter)
 
@@ -129,11 +137,16 @@ class _Meter:
             held = tensor.detach().to("cpu", torch.float64)
             self.totals[name] = self.totals[name] + held if name in self.totals else held
 
+    @classmethod
+    def of(cls, window: Mapping[str, Any]) -> _Meter:
+        totals = {name: torch.tensor(held, dtype=torch.float64) for name, held in window["totals"].items()}
+        return cls(totals=totals, tokens=window["tokens"], untimed=window["tokens"])
+
     def to_json(self) -> dict[str, Any]:
-        return {name: tensor.tolist() for name, tensor in self.totals.items()}
+        return {"totals": {name: tensor.tolist() for name, tensor in self.totals.items()}, "tokens": self.tokens}
 
     def restart(self) -> None:
-        self.totals, self.tokens, self.started = {}, 0.0, time.perf_counter()
+        self.totals, self.tokens, self.untimed, self.started = {}, 0.0, 0.0, time.perf_counter()
 
 
 def train(training: Training, state: State | None, stop: StopFlag) -> None:
@@ -141,10 +154,9 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
 
     Raises:
         Preempted: a signal came; the start of the unfinished step is saved.
-        ElectraError: E-T400 when gradients stayed non-finite; E-R401 when one row does not fit into memory.
+        ElectraError: E-T400 when gradients stayed non-finite; E-R240 when one row does not fit into memory.
     """
-    t, span, meter = training, training.span, _Meter()
-    meter.totals = {n: torch.tensor(v, dtype=torch.float64) for n, v in state.window.items()} if state else {}
+    t, span, meter = training, training.span, _Meter.of(state.window) if state else _Meter()
     skipped = state.skipped if state else 0
     t.module.train()
     for step in range(state.step if state else span.first, span.end):
@@ -247,7 +259,7 @@ def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> N
         "lr": t.optimizers.learning_rates(done - 1 - t.span.first),
         "grad_norm": dict(norms),
         "tokens": int(meter.tokens),
-        "tokens_per_second": round(meter.tokens / max(seconds, 1e-9), 1),
+        "tokens_per_second": round((meter.tokens - meter.untimed) / max(seconds, 1e-9), 1),
         "seconds": round(seconds, 3),
     }
     t.log.emit("step", **fields)

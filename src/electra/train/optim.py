@@ -131,6 +131,11 @@ class Optimizers:
         for adam in self.adam.values():
             adam.zero_grad(set_to_none=True)
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of weights and optimiser state: what a checkpoint weighs."""
+        return sum(3 * p.numel() * p.element_size() for own in self.parameters.values() for p in own.values())
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Every state tensor by "network.parameter.key", for the checkpoint."""
         return {

@@ -74,22 +74,32 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
         resolve: probes and derives what is not in the recipe (JSON-ready); called for a new run only.
 
     Raises:
-        ElectraError: E-C420 another recipe has run here, E-C421 the directory holds other files.
+        ElectraError: E-C420 another recipe has run here, E-C421 the directory holds other files or is none, E-C422 starting
+            over would remove the model that `init.from` names.
     """
     directory, file = config.dir, config.dir / RECIPE_FILE
-    if config.fresh:
-        for name in _OURS:
-            path = directory / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if file.is_file():
+    if file.is_file() and not config.fresh:
         return Opened(directory=directory, resolved=_matching(file, tree), resuming=True)
-    if directory.is_dir() and any(directory.iterdir()):
+    if directory.exists() and not directory.is_dir():
+        raise ElectraError("E-C421", str(directory), "is a file, not a directory", "choose another run.dir")
+    if not file.is_file() and directory.is_dir() and any(directory.iterdir()):
         raise ElectraError("E-C421", str(directory), "the directory is not empty and holds no run",
                            "choose another run.dir, or empty it")  # fmt: skip
-    resolved = resolve()
+    _refuse_own_source(directory, (tree.get("init") or {}).get("from"))
+    resolved = resolve()  # before anything is removed: most of what can go wrong goes wrong here
+    for name in reversed(_OURS):  # the recipe last: until then the directory is known as a run
+        path = directory / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(file, {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)})
     return Opened(directory=directory, resolved=resolved, resuming=False)
+
+
+def _refuse_own_source(directory: Path, source: str | None) -> None:
+    """A run that starts over in `directory` must not remove the model that it starts from."""
+    if source is not None and Path(source).resolve().is_relative_to(directory.resolve()):
+        raise ElectraError("E-C422", "init.from", f"{source} lies in run.dir, which this run would replace",
+                           "choose another run.dir")  # fmt: skip
 
 
 def recipe_fingerprint(tree: Mapping[str, Any]) -> str:

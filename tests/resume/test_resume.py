@@ -1,0 +1,267 @@
+"""A run that is stopped or killed at any moment and started again ends bit by bit where an uninterrupted one ends.
+
+Every run is the command line in a process of its own, forked from a server that has imported torch but never computed
+anything, so that threads are safe and a process costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM
+from typing import Any
+
+import pytest
+
+from electra.storage import file_hash
+
+STEPS = 40
+MICRO_BATCHES = 2
+# 2 threads, bf16, dropout, accumulation: all at once
+SETTINGS = [f"stop.steps={STEPS}", "batch.micro_rows=4", "precision=bf16", "loop.log_steps=3", "loop.save_minutes=0.004"]
+MODERN_DROPOUT = ["encoder.mlp_dropout=0.1", "encoder.attention_dropout=0.1", "encoder.embedding_dropout=0.1"]
+RECIPES = {"test-classic": [], "test-modern": MODERN_DROPOUT}
+# what the clock says
+CLOCK = {"time", "seconds", "tokens_per_second"}
+
+Moment = tuple[str, str, int, list[int]]
+
+
+def forward(objective: str, step: int, micro_batch: int, signals: list[int]) -> Moment:
+    """When step `step` of a phase (counted from 0) runs `micro_batch`; the dry batch at the start of a new run is one step."""
+    module, name = f"electra.objectives.{objective}", f"{objective.capitalize()}.forward"
+    return module, name, (step + 1) * MICRO_BATCHES + micro_batch + 1, signals
+
+
+def again(objective: str, calls: int, signals: list[int]) -> Moment:
+    """As `forward`, in a resumed run, which has no dry batch: after so many micro-batches."""
+    return f"electra.objectives.{objective}", f"{objective.capitalize()}.forward", calls + 1, signals
+
+
+@pytest.fixture(scope="module")
+def server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["electra.cli", "electra.build.pretrain"])
+    return context
+
+
+@dataclass(frozen=True)
+class Ended:
+    """All that a run leaves behind, but for the clock."""
+
+    files: dict[str, str]
+    steps: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: Path) -> Ended:
+        newest = max((run / "checkpoints").iterdir())
+        files = {path.name: file_hash(path) for path in newest.glob("*.safetensors")}
+        models = {str(path.relative_to(run)): file_hash(path) for path in run.glob("model/**/*.safetensors")}
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+        timeless = [{key: value for key, value in event.items() if key not in CLOCK} for event in events]
+        return cls(
+            files={"step": newest.name} | files | models,
+            steps=[event for event in timeless if event["event"] == "step"],
+            verdicts=[event for event in timeless if event["event"] == "verdict"],
+        )
+
+
+@dataclass(frozen=True)
+class Runner:
+    context: ForkServerContext
+    corpus: Path
+    recipe: str
+    directory: Path
+
+    def run(self, *moments: Moment, file_limit: int = -1) -> int:
+        """The exit code of one start; negative = ended by that signal. No file may grow over `file_limit` bytes (-1 = any)."""
+        argv = ["pretrain", self.recipe, f"corpus.path={self.corpus}", f"run.dir={self.directory}"]
+        given = {
+            "FILE_LIMIT": file_limit,
+            "ARGV": [*argv, *SETTINGS, *RECIPES[self.recipe]],
+            "THREADS": 2,
+            "LOG": f"{self.directory}.log",
+            "MOMENTS": list(moments),
+        }
+        child = self.context.Process(
+            target=runpy.run_path, args=(str(Path(__file__).with_name("child.py")), given, "__main__")
+        )
+        child.start()
+        child.join(100)
+        assert child.exitcode is not None, "it hangs"
+        return child.exitcode
+
+    def output(self) -> str:
+        return Path(f"{self.directory}.log").read_text(encoding="utf-8")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = (self.directory / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+@pytest.fixture
+def runner(server: ForkServerContext, corpus_dir: Path, tmp_path: Path) -> Callable[[str], Runner]:
+    return lambda recipe: Runner(server, corpus_dir, recipe, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    server: ForkServerContext, corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Ended]:
+    """What a run of a recipe leaves behind when nothing happens to it."""
+    known: dict[str, Ended] = {}
+
+    def ended(recipe: str) -> Ended:
+        if recipe not in known:
+            whole = Runner(server, corpus_dir, recipe, tmp_path_factory.mktemp("whole") / "run")
+            assert whole.run() == 0, whole.output()
+            known[recipe] = Ended.of(whole.directory)
+        return known[recipe]
+
+    return ended
+
+
+def test_the_log_compared_is_not_empty(uninterrupted: Callable[[str], Ended]) -> None:
+    for recipe in RECIPES:
+        ended = uninterrupted(recipe)
+        assert [event["step"] for event in ended.steps][-1] == STEPS
+        assert len(ended.steps) >= STEPS // 3
+        assert {"model.safetensors", "optimizer.safetensors", "model/model.safetensors"} <= set(ended.files)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_killed_and_resumed_equals_uninterrupted(
+    recipe: str, runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner(recipe)
+    first = "rtd" if recipe == "test-classic" else "mlm"
+    assert run.run(forward(first, 8, 0, [SIGTERM])) == 75, run.output()
+    assert run.run(again(first, 9 * MICRO_BATCHES + 1, [SIGKILL])) == -SIGKILL  # in the middle of step 17
+    assert not (run.directory / "model").exists()
+    assert run.run() == 0, run.output()
+    assert [event["resumed"] for event in run.events("start")][-1]
+    assert Ended.of(run.directory) == uninterrupted(recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_stopped_in_mid_accumulation(
+    recipe: str, runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner(recipe)
+    first = "rtd" if recipe == "test-classic" else "mlm"
+    # in step 7, which no log line ends: the window goes through the checkpoint
+    assert run.run(forward(first, 7, 0, [SIGTERM])) == 75, run.output()
+    assert "stopped; the state is saved" in run.output()
+    assert run.events("stop")[-1]["step"] == 7
+    assert run.run(again(first, 5 * MICRO_BATCHES, [SIGINT])) == 75, run.output()
+    assert run.events("stop")[-1]["step"] == 12
+    # at once after the start: nothing new is to be saved
+    assert run.run(again(first, 0, [SIGTERM])) == 75, run.output()
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted(recipe)
+
+
+def test_stopped_before_the_first_step(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
+    run = runner("test-modern")
+    assert run.run(forward("mlm", 0, 0, [SIGTERM])) == 75, run.output()
+    assert run.events("stop")[-1]["step"] == 0
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted("test-modern")
+
+
+def test_stops_around_the_change_of_phase(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
+    run = runner("test-modern")
+    # in the last micro-batch of the first phase: that step is finished, the next one is not begun
+    assert run.run(forward("mlm", 23, 1, [SIGTERM])) == 75, run.output()
+    assert run.events("stop")[-1]["step"] == 24
+    assert (run.directory / "phases" / "mlm").is_dir()
+    # the second phase, begun again from the model of the first
+    assert run.run(again("rtd", 2, [SIGKILL])) == -SIGKILL
+    assert run.run(again("rtd", 6 * MICRO_BATCHES, [SIGTERM])) == 75, run.output()
+    assert run.events("stop")[-1]["step"] == 30
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted("test-modern")
+
+
+def test_killed_while_a_phase_exports(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
+    run = runner("test-modern")
+    assert run.run(("electra.objectives.mlm", "Mlm.export", 1, [SIGKILL])) == -SIGKILL
+    assert run.run(("electra.objectives.rtd", "Rtd.export", 1, [SIGKILL])) == -SIGKILL
+    assert not (run.directory / "model").exists()
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted("test-modern")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("electra.train.checkpoint", "write_json"),  # tensors are written, the state is not
+        ("electra.storage", "_seal"),  # all is written, nothing is synced
+        ("electra.storage", "_replace"),  # sealed, not in place
+        ("electra.train.checkpoint", "Checkpoints._prune"),  # in place, the old ones are there, too
+    ],
+)
+def test_killed_during_a_save(
+    module: str, name: str, runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner("test-classic")
+    assert run.run(forward("rtd", 5, 0, [SIGTERM])) == 75, run.output()
+    assert run.run((module, name, 1, [SIGKILL])) == -SIGKILL
+    assert run.run() == 0, run.output()
+    assert [path.name for path in (run.directory / "checkpoints").iterdir() if path.name.startswith(".")] == []
+    assert Ended.of(run.directory) == uninterrupted("test-classic")
+
+
+def test_a_second_signal_ends_the_run_at_once(
+    runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner("test-classic")
+    assert run.run(forward("rtd", 4, 1, [SIGTERM, SIGTERM])) == -SIGTERM
+    assert run.events("stop") == []
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted("test-classic")
+
+
+def test_a_finished_run_that_is_started_again_stays_as_it_is(runner: Callable[[str], Runner]) -> None:
+    run = runner("test-classic")
+    assert run.run() == 0, run.output()
+    before = Ended.of(run.directory)
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == before
+
+
+def test_a_broken_newest_checkpoint_is_passed_over_aloud(
+    runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner("test-classic")
+    assert run.run(forward("rtd", 5, 0, [SIGTERM])) == 75
+    assert run.run(again("rtd", 6 * MICRO_BATCHES, [SIGTERM])) == 75
+    newest = max((run.directory / "checkpoints").iterdir())
+    file = newest / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    assert run.run() == 0, run.output()
+    warning = next(event for event in run.events("warning") if event["code"] == "E-M401")
+    assert newest.name in warning["message"]
+    assert "optimizer.safetensors" in warning["message"]
+    assert Ended.of(run.directory) == uninterrupted("test-classic")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_exits_4(
+    runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
+) -> None:
+    run = runner("test-classic")
+    assert run.run(forward("rtd", 5, 0, [SIGTERM])) == 75
+    kept = {path.name: file_hash(path) for path in (run.directory / "checkpoints").rglob("*") if path.is_file()}
+    assert run.run(again("rtd", 6 * MICRO_BATCHES, [SIGTERM]), file_limit=200_000) == 4, run.output()
+    assert "error: E-R001" in run.output()
+    assert "Traceback" not in run.output()
+    left = {path.name: file_hash(path) for path in (run.directory / "checkpoints").rglob("*") if path.is_file()}
+    assert left == kept
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == uninterrupted("test-classic")

@@ -1,0 +1,198 @@
+"""Updates against the formulas they stand for, in numpy or by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from electra.errors import ElectraError
+from electra.train.optim import AdamWConfig, Optimizers, learning_rate_factor, owned_parameters
+
+
+class Net(nn.Module):
+    """A table, a matrix, a norm and a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+        self.dense = nn.Linear(4, 3)
+        self.norm = nn.LayerNorm(3)
+
+
+def give_gradients(module: nn.Module, seed: int, scale: float = 1.0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
+
+
+def copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_updates_are_adamw_with_and_without_bias_correction(corrected: bool) -> None:
+    torch.manual_seed(0)
+    net = Net()
+    config = AdamWConfig(lr=0.01, weight_decay=0.1, clip=1e9, bias_correction=corrected, warmup_steps=2)
+    optimizers = Optimizers({"net": net}, config, steps=10)
+    expected = {name: value.double() for name, value in copies(net).items()}
+    first = {name: torch.zeros_like(value) for name, value in expected.items()}
+    second = {name: torch.zeros_like(value) for name, value in expected.items()}
+    for step in range(8):
+        give_gradients(net, step)
+        lr = 0.01 * (1 - step / 10) * min(1.0, step / 2)
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None
+            grad = parameter.grad.double()
+            first[name] = 0.9 * first[name] + 0.1 * grad
+            second[name] = 0.999 * second[name] + 0.001 * grad.square()
+            m, v = first[name], second[name]
+            if corrected:
+                m, v = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+            decay = 0.1 if parameter.ndim >= 2 else 0.0
+            expected[name] = expected[name] - lr * (m / (v.sqrt() + 1e-6) + decay * expected[name])
+        optimizers.clip(["net"])
+        optimizers.step(["net"], step)
+    for name, value in copies(net).items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=2e-5, atol=1e-7, msg=name)
+
+
+def test_the_first_update_has_rate_0_and_moves_nothing() -> None:
+    net = Net()
+    optimizers = Optimizers({"net": net}, AdamWConfig(lr=1.0, warmup_steps=3), steps=10)
+    before = copies(net)
+    give_gradients(net, 0)
+    optimizers.step(["net"], 0)
+    assert all(torch.equal(value, before[name]) for name, value in copies(net).items())
+    give_gradients(net, 0)
+    optimizers.step(["net"], 1)
+    assert not any(torch.equal(value, before[name]) for name, value in copies(net).items())
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.0), (1, 0.25 * 0.95), (4, 0.8), (5, 0.75), (19, 0.05), (20, 0.0)]
+)
+def test_the_schedule_multiplies_warmup_and_decay(step: int, factor: float) -> None:
+    assert learning_rate_factor(step, 20, 4) == pytest.approx(factor)
+
+
+def test_no_warmup_begins_at_the_peak() -> None:
+    assert learning_rate_factor(0, 20, 0) == 1.0
+
+
+def test_warmup_by_ratio_and_by_steps() -> None:
+    assert AdamWConfig(lr=1.0, warmup_ratio=0.05).warmup(41) == math.ceil(0.05 * 41) == 3
+    assert AdamWConfig(lr=1.0, warmup_ratio=0.05, warmup_steps=7).warmup(41) == 7
+
+
+def test_decay_acts_on_matrices_and_tables_only() -> None:
+    net = Net()
+    optimizers = Optimizers({"net": net}, AdamWConfig(lr=0.1, weight_decay=0.5, warmup_ratio=0.0), steps=10)
+    before = copies(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizers.step(["net"], 0)
+    for name, value in copies(net).items():
+        factor = 0.95 if name in ("table.weight", "dense.weight") else 1.0
+        torch.testing.assert_close(value, factor * before[name], msg=name)
+
+
+def test_a_shared_parameter_belongs_to_the_first_network() -> None:
+    first, second = Net(), Net()
+    second.table = first.table
+    networks = {"first": first, "second": second}
+    owned = owned_parameters(networks)
+    assert "table.weight" in owned["first"]
+    assert "table.weight" not in owned["second"]
+    optimizers = Optimizers(networks, AdamWConfig(lr=0.1, weight_decay=0.0, warmup_ratio=0.0), steps=10)
+    before = first.table.weight.detach().clone()
+    give_gradients(first, 0)
+    give_gradients(second, 1)
+    optimizers.step(["second"], 0)
+    assert torch.equal(first.table.weight, before)
+    give_gradients(first, 0)
+    optimizers.step(["first"], 0)
+    # one Adam step at rate .1 from empty moments moves every entry by .1: it is not taken twice
+    torch.testing.assert_close((first.table.weight - before).abs(), torch.full_like(before, 0.1), rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    net = Net()
+    net.table.weight.requires_grad_(False)
+    assert "table.weight" not in owned_parameters({"net": net})["net"]
+    assert not any("table" in name for name in Optimizers({"net": net}, AdamWConfig(lr=1.0), steps=1).state_tensors())
+
+
+def clipped(per_network: bool) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Tensor]]:
+    """Gradients after clipping at 1, norms, and gradients before; network `small` has a norm below 1, `large` above."""
+    small, large = Net(), Net()
+    optimizers = Optimizers({"small": small, "large": large}, AdamWConfig(lr=1.0, clip_per_network=per_network), steps=1)
+    give_gradients(small, 0, 0.01)
+    give_gradients(large, 1, 10.0)
+    nets = {"small": small, "large": large}
+    before = {name: torch.cat([p.grad.flatten().clone() for p in net.parameters()]) for name, net in nets.items()}  # type: ignore[union-attr]
+    norms = {name: float(norm) for name, norm in optimizers.clip(["small", "large"]).items()}
+    after = {name: torch.cat([p.grad.flatten() for p in net.parameters()]) for name, net in nets.items()}  # type: ignore[union-attr]
+    return after, norms, before
+
+
+def test_clip_by_the_common_norm() -> None:
+    after, norms, before = clipped(per_network=False)
+    common = math.hypot(norms["small"], norms["large"])
+    assert norms == pytest.approx({name: float(grad.norm()) for name, grad in before.items()})
+    for name, grad in after.items():
+        torch.testing.assert_close(grad, before[name] / common, rtol=1e-5, atol=1e-8)
+    assert float(torch.cat(list(after.values())).norm()) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_clip_per_network() -> None:
+    after, norms, before = clipped(per_network=True)
+    assert norms["small"] < 1 < norms["large"]
+    assert torch.equal(after["small"], before["small"])
+    assert float(after["large"].norm()) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_layer_decay_is_a_power_of_the_depth() -> None:
+    net = Net()
+    exponents = {"net.table.weight": 3, "net.dense.weight": 1, "net.dense.bias": 1}
+    config = AdamWConfig(lr=0.1, layer_decay=0.8, weight_decay=0.0, warmup_ratio=0.0, bias_correction=True)
+    optimizers = Optimizers({"net": net}, config, steps=10, depths=exponents)
+    before = copies(net)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.step(["net"], 0)
+    for name, value in copies(net).items():
+        # the first corrected Adam step is the rate itself
+        moved = float((before[name] - value).mean())
+        assert moved == pytest.approx(0.1 * 0.8 ** exponents.get(f"net.{name}", 0), rel=1e-4), name
+
+
+def test_rates_of_single_networks() -> None:
+    networks = {"generator": Net(), "discriminator": Net()}
+    optimizers = Optimizers(networks, AdamWConfig(lr=0.1, lr_scale={"generator": 0.5}, warmup_ratio=0.0), steps=4)
+    assert optimizers.learning_rates(1) == pytest.approx({"generator": 0.0375, "discriminator": 0.075})
+    with pytest.raises(ElectraError, match="E-C401.*generater.*generator, discriminator"):
+        Optimizers(networks, AdamWConfig(lr=0.1, lr_scale={"generater": 0.5}), steps=4)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": 1.0, "clip": 0.0}, {"lr": 1.0, "warmup_ratio": 2.0}, {"lr": 1.0, "layer_decay": 0.0}])
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ElectraError, match="E-C400"):
+        AdamWConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_state_goes_into_tensors_and_back() -> None:
+    net, other = Net(), Net()
+    config = AdamWConfig(lr=0.1, warmup_ratio=0.0)
+    ours, theirs = (Optimizers({"net": module}, config, steps=10) for module in (net, other))
+    give_gradients(net, 0)
+    ours.step(["net"], 0)
+    other.load_state_dict(net.state_dict())
+    theirs.load_state_tensors({name: tensor.clone() for name, tensor in ours.state_tensors().items()})
+    for module, optimizers in ((net, ours), (other, theirs)):
+        give_gradients(module, 1)
+        optimizers.step(["net"], 1)
+    assert all(torch.equal(value, copies(net)[name]) for name, value in copies(other).items())
