@@ -1,8 +1,8 @@
 """Directories that are whole or not there: what every stage writes (corpus, checkpoint, model directory).
 
-`sealed_directory` yields a temporary sibling to write into. When the block ends well, every file is hashed, synced and
-listed with its size in `manifest.json`, which is written last; then the directory is renamed into place and its parent
-synced. When it ends badly nothing is left, and a full disk is one clear error. `problem` tells whether a directory is still
+`published` yields a temporary sibling to write into, which is renamed into place when the block ends well; when it ends badly
+nothing is left, and a full disk is one clear error. `sealed_directory` also hashes and syncs every file and lists it with its
+size in `manifest.json`, which is written last. `problem` tells whether a directory is still
 as it was sealed.
 """
 
@@ -33,32 +33,54 @@ def file_hash(path: Path) -> str:
 
 
 @contextmanager
-def sealed_directory(final: Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """A directory to write into that becomes `final` when the block ends without an error.
+def published(final: Path) -> Iterator[Path]:
+    """A temporary sibling of `final` that takes its place when the block ends without an error, and vanishes if it does not.
 
     Args:
         final: where it will be; what stands there is replaced, so the caller asks before.
-        manifest: written to `manifest.json` with `files` added; the block may fill it.
 
     Raises:
-        ElectraError: E-R001 when the disk is full or a quota is reached; nothing is left behind then, and what stood at
-            `final` before is untouched.
+        ElectraError: E-R001 the disk is full or a quota is reached, E-R002 the place cannot be written. What stood at `final`
+            is untouched then.
     """
-    temporary = final.parent / f".{final.name}.{os.getpid()}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
+    final = final.absolute()
+    temporary = final.with_name(f".{final.name}.partial-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        _seal(temporary, manifest)
         _replace(temporary, final)
     except Exception as error:
-        if is_full_disk(error):
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise ElectraError("E-R001", str(final), f"it could not be written: {error}",
-                               "free space and try again; nothing that was there before is lost") from None  # fmt: skip
+        if is_full_disk(error) or isinstance(error, OSError):
+            raise unwritable(final, error) from None
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def sealed_directory(final: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """`published`, with every file of the directory hashed, synced and listed in its manifest.
+
+    Args:
+        final: where it will be.
+        manifest: written to `manifest.json` with `files` added; the block may fill it.
+
+    Raises:
+        ElectraError: as `published`.
+    """
+    with published(final) as temporary:
+        yield temporary
+        _seal(temporary, manifest)
+
+
+def unwritable(place: Path, error: Exception) -> ElectraError:
+    """What a user is told when `place` cannot be written: E-R001 for a full disk, E-R002 for anything else."""
+    reason = getattr(error, "strerror", None) or error
+    if is_full_disk(error):
+        return ElectraError("E-R001", str(place), f"no room for it: {reason}",
+                            "free space and run the same command again; nothing that was there before is lost")  # fmt: skip
+    return ElectraError("E-R002", str(place), f"cannot be written: {reason}", "choose a directory you may write to")
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -108,20 +130,27 @@ def _seal(directory: Path, manifest: dict[str, Any]) -> None:
     write_json(directory / MANIFEST, manifest)
     folders = [path for path in directory.rglob("*") if path.is_dir()]
     for path in [*files, directory / MANIFEST, *folders, directory]:
-        _sync(path)
+        sync(path)
 
 
 def _replace(temporary: Path, final: Path) -> None:
-    """Rename into place; a directory that stands there is moved aside first and removed last."""
-    aside = final.parent / f".{final.name}.{os.getpid()}.old"
+    """Rename into place; a directory that stands there is moved aside first, put back if that fails, and removed last."""
+    aside = final.with_name(f".{final.name}.old-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
     if final.exists():
         final.rename(aside)
-    temporary.rename(final)
-    _sync(final.parent)
+    try:
+        temporary.rename(final)
+    except OSError:
+        if aside.exists():
+            aside.rename(final)
+        raise
+    sync(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """fsync of a file or directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -87,12 +87,9 @@ def test_predictions_come_one_a_line_in_order_from_a_file_or_standard_input(plac
 
 
 def test_scoring_tasks_need_no_training(place: Any, done: Done) -> None:
-    given = "the old captain opens the wooden [MASK] before breakfast.\n".encode()
-    (filled,) = [
-        json.loads(line) for line in done("predict", place.run / "model", "--task", "fill-mask", stdin=given).splitlines()
-    ]
-    (mask,) = filled["masks"]
-    candidates = next(value for value in mask.values() if isinstance(value, list))
+    given = b"the old captain opens the wooden [MASK] before breakfast.\n"
+    filled = json.loads(done("predict", place.run / "model", "--task", "fill-mask", stdin=given))
+    (candidates,) = filled["masks"]
     assert all(candidate["token_str"] for candidate in candidates)
     row = json.loads(done("predict", place.run / "model", "--task", "replaced", stdin="the reader opens 打开了\n".encode()))
     tokens = row["tokens"]
@@ -177,19 +174,21 @@ def test_a_pair_of_transformers_can_be_trained_further(place: Any, done: Done, t
     told = done("import", big, model, "--generator", small)
     assert "classic encoder, 2 layers of 32" in told
     assert "discriminator, generator beside it" in told
-    done("pretrain", "test-classic", *SIZES, f"corpus.path={place.corpus}", f"run.dir={run}", f"init.from={model}", "stop.steps=4",
-         "phases.rtd.optimizer.lr=1e-9")  # fmt: skip
+    done("pretrain", "test-classic", *SIZES, f"corpus.path={place.corpus}", f"run.dir={run}", f"init.from={model}",
+         "stop.steps=4", "phases.rtd.optimizer.lr=1e-9")  # fmt: skip
     assert events(run, "warning") == []
     assert close(run / "model", model)
-    assert close(run / "model" / "generator", model / "generator")
+    # the tables are one, as the recipe says, though these two were not trained together
+    assert close(run / "model" / "generator", model / "generator", but="electra.embeddings.")
 
 
-def close(one: Path, other: Path) -> bool:
-    """Whether two directories hold the same weights, but for a training that moved them next to nothing."""
+def close(one: Path, other: Path, but: str = "nothing") -> bool:
+    """Whether two directories hold the same weights, up to a training that moved them next to nothing; `but` begins others."""
     from safetensors.torch import load_file
 
     left, right = (load_file(path / "model.safetensors") for path in (one, other))
-    return set(left) == set(right) and all(torch.allclose(left[name], right[name], atol=1e-5) for name in left)
+    compared = [name for name in left if not name.startswith(but)]
+    return set(left) == set(right) and all(torch.allclose(left[name], right[name], atol=1e-5) for name in compared)
 
 
 def test_an_encoder_without_generator_can_be_trained_further_and_it_is_said(place: Any, done: Done, tmp_path: Path) -> None:

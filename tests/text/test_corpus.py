@@ -320,7 +320,7 @@ def test_a_failed_renaming_keeps_the_old_corpus(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(ElectraError, match="E-R101"):
+    with pytest.raises(ElectraError, match="E-R002"):
         build([source], tokenizer, tmp_path / "out", overwrite=True)
     assert content(tmp_path / "out") == before
 
@@ -350,7 +350,7 @@ def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ElectraError, match="No space left") as caught:
         build([source], tokenizer, tmp_path / "out", shard_tokens=200)
-    assert caught.value.code == "E-R100"
+    assert caught.value.code == "E-R001"
     assert caught.value.exit_code == ExitCode.RESOURCES
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
@@ -371,7 +371,7 @@ except ElectraError as error:
     print(error.code)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout == "E-R100\n"
+    assert run.stdout == "E-R001\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "tokenizer"]
 
 
@@ -389,7 +389,7 @@ def test_a_directory_that_cannot_be_written(tokenizer: Tokenizer, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(ElectraError) as caught:
         build([write_documents(tmp_path, ["The"])], tokenizer, tmp_path / "file" / "out")
-    assert caught.value.code == "E-R101"
+    assert caught.value.code == "E-R002"
 
 
 def test_no_document_is_an_error_that_tells_why(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_missing_special_tokens_are_named(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ElectraError, match="E-R101") as caught:
+    with pytest.raises(ElectraError, match="E-R002") as caught:
         tokenizer.save(tmp_path / "file" / "out")
     assert caught.value.exit_code == ExitCode.RESOURCES
 

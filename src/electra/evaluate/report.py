@@ -205,7 +205,7 @@ def _warnings(run: _Run) -> str:
 
 def _what_was_run(run: _Run) -> str:
     rows = [(_words(name), _told(value)) for name, value in run.last("start").items() if name not in ("event", "time")]
-    if tokens := run.last("step").get("tokens"):
+    if tokens := sum(event.get("tokens", 0) for event in run.named("step")):
         rows.append(("tokens seen", number(tokens)))
     if len(run.named("start")) > 1:
         rows.append(("resumed", f"{len(run.named('start')) - 1} time(s)"))

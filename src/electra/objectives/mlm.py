@@ -57,7 +57,7 @@ class Mlm(nn.Module):
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
         figures = mlm_figures(totals)
-        return {"loss": figures["mlm_loss"], **figures}
+        return {"loss": figures.get("mlm_loss", 0.0), **figures}  # without a drawn position the term is 0, too
 
     def export(self, directory: Path) -> None:
         save_model_dir(directory, encoder=self.model.encoder, mlm_head=self.model.head, provenance=self.provenance)

@@ -126,7 +126,8 @@ class Rtd(nn.Module):
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
         figures = mlm_figures(totals) | rtd_figures(totals)
-        return {"loss": figures["mlm_loss"] + self.weight * figures["rtd_loss"], **figures}
+        loss = figures.get("mlm_loss", 0.0) + self.weight * figures.get("rtd_loss", 0.0)  # without a token the term is 0, too
+        return {"loss": loss, **figures}
 
     def export(self, directory: Path) -> None:
         save_model_dir(

@@ -33,10 +33,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from electra.errors import ElectraError
+from electra.storage import published, sync
 from electra.text.clean import Counts
 from electra.text.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest, Shard, read_manifest
 from electra.text.readers import DecodingErrors, Document, DocumentKind, read
-from electra.text.shards import Row, ShardWriter, published, sync, write
+from electra.text.shards import Row, ShardWriter, write
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
 
@@ -83,13 +84,14 @@ def build(
         progress: called after every batch; may raise to stop, which leaves nothing behind.
 
     Raises:
-        ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-D120 no document at all, E-R100 the disk is full,
-            E-R101 `out` cannot be written, and those of `readers.read`.
+        ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-D120 no document at all, E-R001 the disk is full,
+            E-R002 `out` cannot be written, and those of `readers.read`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
     counts = Counts()
-    with published(Path(out), overwrite) as directory:
+    _require_place(Path(out), overwrite)
+    with published(Path(out)) as directory:
         writer = _Writer(directory, tokenizer, shard_tokens, seed)
         documents = read(paths, counts, document=document, text_field=text_field, errors=errors)
         batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
@@ -97,7 +99,18 @@ def build(
             writer.add(batch, rows)
             if progress is not None:
                 progress(writer.progress(batch[-1].file))
-        return writer.finish(counts)
+        manifest = writer.finish(counts)
+        sync(directory)
+    return manifest
+
+
+def _require_place(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / "shard-00000.arrow").is_file():
+        raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
+    if not overwrite:
+        raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
 
 
 def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Document]]:

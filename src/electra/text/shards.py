@@ -1,4 +1,4 @@
-"""Rows of tokens -> Arrow shards, written so that there is either a whole directory or none.
+"""Rows of tokens -> Arrow shards.
 
 In: documents as numbers, one after the other. Out: `shard-00000.arrow` ..., each with its size and hash. Documents wait in
 memory until there are enough tokens for a shard, are shuffled, keyed by (seed, number of the shard), and written as one record
@@ -7,12 +7,8 @@ batch, uncompressed, so that a reader maps each column as one array.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from electra.errors import ElectraError
+from electra.storage import sync
 from electra.text.manifest import Shard
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,61 +88,3 @@ def write(path: Path, data: bytes | memoryview) -> None:
     with path.open("wb") as file:
         file.write(data)
     sync(path)
-
-
-def sync(path: Path) -> None:
-    """fsync of a file or directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def published(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of `out` that becomes `out` if the body succeeds, and vanishes if it does not.
-
-    Raises:
-        ElectraError: E-C102 `out` holds something, E-R100 the disk is full, E-R101 `out` cannot be written.
-    """
-    out = out.absolute()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not (out / "shard-00000.arrow").is_file():
-            raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
-        if not overwrite:
-            raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
-    partial, old = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "old"))
-    try:
-        for leftover in (partial, old):  # of a process that was killed and had the same number
-            shutil.rmtree(leftover, ignore_errors=True)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        sync(partial)
-        _replace(out, partial, old)
-    except OSError as error:
-        raise unwritable(out, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def unwritable(out: Path, error: OSError) -> ElectraError:
-    """What a user is told when `out` cannot be written: E-R100 for a full disk, E-R101 for anything else."""
-    if error.errno in _FULL:
-        return ElectraError("E-R100", str(out), f"{error.strerror}: no room for it", "free space and run again")
-    return ElectraError("E-R101", str(out), f"cannot be written: {error}", "choose a directory you may write to")
-
-
-def _replace(out: Path, new: Path, old: Path) -> None:
-    """Renames `new` to `out`; what was there is gone afterwards, or back again if the renaming fails."""
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)

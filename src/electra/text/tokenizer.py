@@ -26,9 +26,9 @@ import tokenizers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from electra.errors import ElectraError
+from electra.storage import unwritable
 from electra.text.clean import Counts
 from electra.text.readers import DecodingErrors, DocumentKind, read
-from electra.text.shards import unwritable
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -106,7 +106,7 @@ class Tokenizer:
         """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer.
 
         Raises:
-            ElectraError: E-R100 the disk is full, E-R101 the directory cannot be written.
+            ElectraError: E-R001 the disk is full, E-R002 the directory cannot be written.
         """
         directory = Path(directory)
         specials = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}

