@@ -21,16 +21,47 @@ if TYPE_CHECKING:
     from electra.train.loop import Training
 
 ENGLISH = {
-    "subject": "the reader|a gardener|the old captain|my neighbour|the teacher|a student|the river|the night train".split("|"),
-    "verb": "opens|carries|remembers|follows|repairs|crosses|describes|leaves".split("|"),
-    "object": "the wooden gate|a heavy letter|the narrow bridge|the summer garden|a silver lamp|the quiet harbour".split("|"),
-    "end": "before breakfast.|in the early morning.|without a word.|near the station.|every second day.".split("|"),
+    "subject": [
+        "the reader",
+        "a gardener",
+        "the old captain",
+        "my neighbour",
+        "the teacher",
+        "a student",
+        "the river",
+        "the night train",
+    ],
+    "verb": [
+        "opens",
+        "carries",
+        "remembers",
+        "follows",
+        "repairs",
+        "crosses",
+        "describes",
+        "leaves",
+    ],
+    "object": [
+        "the wooden gate",
+        "a heavy letter",
+        "the narrow bridge",
+        "the summer garden",
+        "a silver lamp",
+        "the quiet harbour",
+    ],
+    "end": [
+        "before breakfast.",
+        "in the early morning.",
+        "without a word.",
+        "near the station.",
+        "every second day.",
+    ],
 }
 CHINESE = {
-    "subject": "老师|邻居的孩子|船长|一位学生|园丁|夜班火车|那条河".split("|"),
-    "verb": "打开了|记得|修理着|穿过|离开|描写".split("|"),
-    "object": "木头的大门|一封长信|狭窄的桥|夏天的花园|银色的灯|安静的港口".split("|"),
-    "end": "，没有说话。|，就在早饭以前。|，每隔一天。|，在车站旁边！".split("|"),
+    "subject": ["老师", "邻居的孩子", "船长", "一位学生", "园丁", "夜班火车", "那条河"],
+    "verb": ["打开了", "记得", "修理着", "穿过", "离开", "描写"],
+    "object": ["木头的大门", "一封长信", "狭窄的桥", "夏天的花园", "银色的灯", "安静的港口"],
+    "end": ["，没有说话。", "，就在早饭以前。", "，每隔一天。", "，在车站旁边！"],
 }
 
 

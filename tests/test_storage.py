@@ -85,9 +85,12 @@ def test_what_stands_there_is_replaced_whole(sealed: Path) -> None:
 
 
 def test_an_error_leaves_everything_as_it_was(sealed: Path) -> None:
-    with pytest.raises(ZeroDivisionError), sealed_directory(sealed, {}) as temporary:
+    def fail(temporary: Path) -> None:
         (temporary / "new").write_bytes(b"1")
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), sealed_directory(sealed, {}) as temporary:
+        fail(temporary)
     assert problem(sealed) is None
     assert (sealed / "a.bin").read_bytes() == CONTENT["a.bin"]
     assert alone(sealed)
@@ -98,14 +101,17 @@ def test_an_error_leaves_everything_as_it_was(sealed: Path) -> None:
 def test_a_full_disk_is_one_clear_error(
     sealed: Path, number: int, while_sealing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: int) -> None:
+    def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(ElectraError, match="E-R001") as caught, sealed_directory(sealed, {}) as temporary:
+    def fill(temporary: Path) -> None:
         (temporary / "new").write_bytes(b"1")
+        monkeypatch.setattr(os, "fsync", refuse)
         if not while_sealing:
             refuse(0)
-        monkeypatch.setattr(os, "fsync", refuse)
+
+    with pytest.raises(ElectraError, match="E-R001") as caught, sealed_directory(sealed, {}) as temporary:
+        fill(temporary)
     assert caught.value.exit_code is ExitCode.RESOURCES
     assert problem(sealed) is None
     assert alone(sealed)
@@ -123,7 +129,7 @@ def test_all_files_and_folders_are_synced_before_the_rename(tmp_path: Path, monk
     fsync, rename = os.fsync, Path.rename
 
     def synced(descriptor: int) -> None:
-        happened.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         fsync(descriptor)
 
     def renamed(path: Path, target: Path) -> Path:

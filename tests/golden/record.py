@@ -23,13 +23,17 @@ from electra.text.tokenizer import load
 STEPS = 100
 RECIPES = ("test-classic", "test-modern")
 FIGURES = ("loss", "mlm_loss", "rtd_loss")
-SYLLABLES = "ba de fi go ku la me ni po ru sa te vi wo zu".split()
+SYLLABLES = ["ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "te", "vi", "wo", "zu"]
 
 
 def machine() -> dict[str, str]:
     """What has to be equal for equal digits."""
     info = Path("/proc/cpuinfo")
-    models = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")] if info.is_file() else []
+    models = (
+        [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
     return {
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -62,7 +66,10 @@ def losses(recipe: str, folder: Path) -> list[dict[str, Any]]:
     electra.pretrain([recipe], [*settings, f"stop.steps={STEPS}", "loop.log_steps=1"])
     lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "step"]
-    return [{"step": event["step"]} | {name: event["figures"][name] for name in FIGURES if name in event["figures"]} for event in steps]
+    return [
+        {"step": event["step"]} | {name: event["figures"][name] for name in FIGURES if name in event["figures"]}
+        for event in steps
+    ]
 
 
 def file_of(recipe: str) -> Path:
@@ -75,7 +82,5 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as temporary:
             recorded = losses(name, Path(temporary))
         lines = ",\n  ".join(json.dumps(step) for step in recorded)
-        file_of(name).write_text(
-            f'{{"machine": {json.dumps(machine())},\n "steps": [\n  {lines}\n]}}\n', encoding="utf-8"
-        )
+        file_of(name).write_text(f'{{"machine": {json.dumps(machine())},\n "steps": [\n  {lines}\n]}}\n', encoding="utf-8")
         print(f"{name}: {recorded[0]} ... {recorded[-1]}")

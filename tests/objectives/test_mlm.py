@@ -40,7 +40,9 @@ def test_the_loss_is_the_cross_entropy_at_the_drawn_positions(training: Training
         for place, weight in zip(batch.targets["drawn"][row], batch.targets["drawn_weight"][row], strict=True)
         if weight
     ]
-    is_mask = [bool(m) for row, w in zip(batch.targets["is_mask"], batch.targets["drawn_weight"], strict=True) for m in row[w > 0]]
+    is_mask = [
+        bool(m) for row, w in zip(batch.targets["is_mask"], batch.targets["drawn_weight"], strict=True) for m in row[w > 0]
+    ]
     for (row, column), becomes_mask in zip(drawn, is_mask, strict=True):
         if becomes_mask:
             masked[row, column] = objective.mask_id

@@ -43,9 +43,12 @@ def parts(training: Training) -> tuple[Rtd, Batch, Noise]:
 
 def watch(objective: Rtd, batch: Batch, noise: Noise, progress: float = 0.0) -> Seen:
     corrupted, logits = list[Tensor](), list[Tensor]()
-    hook = objective.discriminator.register_forward_hook(
-        lambda module, given, out: (corrupted.append(given[1]), logits.append(out[0])) and None
-    )
+
+    def note(module: nn.Module, given: tuple[Batch, Tensor], out: tuple[Tensor, Tensor]) -> None:
+        corrupted.append(given[1])
+        logits.append(out[0])
+
+    hook = objective.discriminator.register_forward_hook(note)
     phase = dataclasses.replace(objective.phases(0, 1)[0], progress=progress)
     losses = objective(batch, noise, phase)
     hook.remove()

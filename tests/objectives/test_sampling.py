@@ -33,7 +33,7 @@ def test_samples_follow_the_distribution(temperature: float) -> None:
 
 def test_each_row_has_its_own_distribution_and_number() -> None:
     probability = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]).repeat_interleave(3, 0)
-    uniform = torch.tensor([0.05, 0.25, 0.35] + [0.45, 0.55, 0.8] + [0.0, 0.5, ALMOST_ONE])
+    uniform = torch.tensor([0.05, 0.25, 0.35, 0.45, 0.55, 0.8, 0.0, 0.5, ALMOST_ONE])
     assert sample(probability, uniform).tolist() == [0, 1, 2, 0, 1, 2, 2, 2, 2]
 
 

@@ -1,8 +1,8 @@
 """Runs the command line in a forked child that sends itself signals at chosen calls; started by test_resume.py.
 
-Given as globals: ARGV (after `electra`), THREADS, LOG (file for what it prints), FILE_LIMIT (bytes that a file may have; -1 =
-any number) and MOMENTS: (module, dotted name, number of the call, signals). A moment is deterministic where a parent that
-watches a log would only come close.
+Given as the global GIVEN: `argv` (after `electra`), `threads`, `log` (file for what it prints), `file_limit` (bytes that a file
+may have; -1 = any number) and `moments`: (module, dotted name, number of the call, signals). A moment is deterministic where
+a parent that watches a log would only come close.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import importlib
 import os
 import resource
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from electra.build import pretrain
+from electra.build import finetune, pretrain
 from electra.cli import main
 
-ARGV: list[str]
-THREADS: int
-LOG: str
-FILE_LIMIT: int
-MOMENTS: list[tuple[str, str, int, list[int]]]
+given: dict[str, Any] = globals()["GIVEN"]
 
 
 def arm(module: str, name: str, call: int, signals: list[int]) -> None:
@@ -44,12 +41,13 @@ def arm(module: str, name: str, call: int, signals: list[int]) -> None:
     setattr(owner, attribute, counted)
 
 
-torch.set_num_threads(THREADS)
-resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, resource.RLIM_INFINITY))
-pretrain.write_report = lambda directory: directory  # type: ignore[assignment]  # pictures take longer than the run
+torch.set_num_threads(given["threads"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_limit"], resource.RLIM_INFINITY))
+for room in (pretrain, finetune):
+    room.write_report = lambda directory: directory  # type: ignore[assignment]  # pictures take longer than the run
 pretrain._PROBE_SECONDS = 0.0  # the dry batch of each phase alone, so that calls can be counted
-for moment in MOMENTS:
+for moment in given["moments"]:
     arm(*moment)
-sys.argv = ["electra", *ARGV]
-sys.stdout = sys.stderr = Path(LOG).open("a", encoding="utf-8", buffering=1)
-main()
+sys.argv = ["electra", *given["argv"]]
+with Path(given["log"]).open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+    main()

@@ -74,24 +74,27 @@ class Ended:
 
 @dataclass(frozen=True)
 class Runner:
+    """A command with its run directory.
+
+    Args:
+        argv: verb, recipes and settings, without run.dir.
+    """
+
     context: ForkServerContext
-    corpus: Path
-    recipe: str
+    argv: list[str]
     directory: Path
 
     def run(self, *moments: Moment, file_limit: int = -1) -> int:
         """The exit code of one start; negative = ended by that signal. No file may grow over `file_limit` bytes (-1 = any)."""
-        argv = ["pretrain", self.recipe, f"corpus.path={self.corpus}", f"run.dir={self.directory}"]
         given = {
-            "FILE_LIMIT": file_limit,
-            "ARGV": [*argv, *SETTINGS, *RECIPES[self.recipe]],
-            "THREADS": 2,
-            "LOG": f"{self.directory}.log",
-            "MOMENTS": list(moments),
+            "argv": [*self.argv, f"run.dir={self.directory}"],
+            "threads": 2,
+            "log": f"{self.directory}.log",
+            "file_limit": file_limit,
+            "moments": list(moments),
         }
-        child = self.context.Process(
-            target=runpy.run_path, args=(str(Path(__file__).with_name("child.py")), given, "__main__")
-        )
+        script = str(Path(__file__).with_name("child.py"))
+        child = self.context.Process(target=runpy.run_path, args=(script, {"GIVEN": given}, "__main__"))
         child.start()
         child.join(100)
         assert child.exitcode is not None, "it hangs"
@@ -105,26 +108,34 @@ class Runner:
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
 
+def pretrain(recipe: str, corpus: Path) -> list[str]:
+    return ["pretrain", recipe, f"corpus.path={corpus}", *SETTINGS, *RECIPES[recipe]]
+
+
 @pytest.fixture
 def runner(server: ForkServerContext, corpus_dir: Path, tmp_path: Path) -> Callable[[str], Runner]:
-    return lambda recipe: Runner(server, corpus_dir, recipe, tmp_path / "run")
+    return lambda recipe: Runner(server, pretrain(recipe, corpus_dir), tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    server: ForkServerContext, corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Ended]:
-    """What a run of a recipe leaves behind when nothing happens to it."""
-    known: dict[str, Ended] = {}
+def whole(server: ForkServerContext, corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The directory of a run of a recipe to which nothing happened."""
+    known: dict[str, Path] = {}
 
-    def ended(recipe: str) -> Ended:
+    def directory(recipe: str) -> Path:
         if recipe not in known:
-            whole = Runner(server, corpus_dir, recipe, tmp_path_factory.mktemp("whole") / "run")
-            assert whole.run() == 0, whole.output()
-            known[recipe] = Ended.of(whole.directory)
+            run = Runner(server, pretrain(recipe, corpus_dir), tmp_path_factory.mktemp("whole") / "run")
+            assert run.run() == 0, run.output()
+            known[recipe] = run.directory
         return known[recipe]
 
-    return ended
+    return directory
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(whole: Callable[[str], Path]) -> Callable[[str], Ended]:
+    """What a run of a recipe leaves behind when nothing happens to it."""
+    return lambda recipe: Ended.of(whole(recipe))
 
 
 def test_the_log_compared_is_not_empty(uninterrupted: Callable[[str], Ended]) -> None:
@@ -218,9 +229,7 @@ def test_killed_during_a_save(
     assert Ended.of(run.directory) == uninterrupted("test-classic")
 
 
-def test_a_second_signal_ends_the_run_at_once(
-    runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
-) -> None:
+def test_a_second_signal_ends_the_run_at_once(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
     run = runner("test-classic")
     assert run.run(forward("rtd", 4, 1, [SIGTERM, SIGTERM])) == -SIGTERM
     assert run.events("stop") == []
@@ -265,3 +274,31 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_exits_4(
     assert left == kept
     assert run.run() == 0, run.output()
     assert Ended.of(run.directory) == uninterrupted("test-classic")
+
+
+def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
+    server: ForkServerContext, whole: Callable[[str], Path], documents: list[str], tmp_path: Path
+) -> None:
+    """Two languages to tell apart, two epochs of 8 steps, the last of which has fewer examples."""
+    rows = [f"{'en' if document.isascii() else 'zh'}\t{document}" for document in documents[:120]]
+    (tmp_path / "train.tsv").write_text("label\ttext\n" + "\n".join(rows[:58]) + "\n", encoding="utf-8")
+    (tmp_path / "dev.tsv").write_text("label\ttext\n" + "\n".join(rows[90:]) + "\n", encoding="utf-8")
+    model = whole("test-classic") / "model"
+    places = [f"init.from={model}", f"data.train={tmp_path / 'train.tsv'}", f"data.dev={tmp_path / 'dev.tsv'}"]
+    argv = ["finetune", "task=classify", *places, "epochs=2", "batch.examples=8", "batch.micro_tokens=256", "precision=bf16"]
+    undisturbed, run = (
+        Runner(server, [*argv, "loop.log_steps=3", "loop.save_minutes=0.001"], tmp_path / name) for name in ("whole", "run")
+    )
+    assert undisturbed.run() == 0, undisturbed.output()
+    assert [event["step"] for event in undisturbed.events("evaluate")] == [8, 16]
+    forwards = "electra.objectives.supervised", "Supervised.forward"
+    assert run.run((*forwards, 4, [SIGTERM])) == 75, run.output()
+    evaluation = "electra.build.finetune", "evaluate"
+    assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL
+    assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()
+    assert run.events("stop")[-1]["step"] == 8
+    assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL  # after the last step, before its checkpoint
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == Ended.of(undisturbed.directory)
+    scores = [[event["figures"] for event in each.events("evaluate")] for each in (run, undisturbed)]
+    assert scores[0] == scores[1]

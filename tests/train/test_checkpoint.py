@@ -213,9 +213,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(saved: Checkpoints, failing: str
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     script = Path(__file__).with_name("kill_saves.py")
-    ended = subprocess.run(
-        [sys.executable, script, tmp_path, "120"], capture_output=True, text=True, timeout=110, check=False
-    )
+    ended = subprocess.run([sys.executable, script, tmp_path, "120"], capture_output=True, text=True, timeout=110, check=False)
     assert ended.returncode == 0, ended.stderr
     in_flight, steps = map(int, ended.stdout.split())
     assert in_flight >= 30, "too few kills came during a save"
@@ -233,7 +231,9 @@ def test_a_checkpoint_of_the_first_version_keeps_loading(tmp_path: Path) -> None
     checkpoints.load(found[0], module, optimizers)
     assert json.loads((found[0] / "manifest.json").read_text(encoding="utf-8"))["format_version"] == 1
     assert float(module.first[1].bias.detach().sum()) == pytest.approx(FIRST_VERSION["bias"], abs=1e-6)
-    assert float(optimizers.state_tensors()["second.1.weight.exp_avg"].sum()) == pytest.approx(FIRST_VERSION["moment"], abs=1e-6)
+    assert float(optimizers.state_tensors()["second.1.weight.exp_avg"].sum()) == pytest.approx(
+        FIRST_VERSION["moment"], abs=1e-6
+    )
 
 
 FIRST_VERSION = {"bias": -0.596128, "moment": -0.097041}

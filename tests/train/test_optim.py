@@ -72,9 +72,7 @@ def test_the_first_update_has_rate_0_and_moves_nothing() -> None:
     assert not any(torch.equal(value, before[name]) for name, value in copies(net).items())
 
 
-@pytest.mark.parametrize(
-    ("step", "factor"), [(0, 0.0), (1, 0.25 * 0.95), (4, 0.8), (5, 0.75), (19, 0.05), (20, 0.0)]
-)
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.0), (1, 0.25 * 0.95), (4, 0.8), (5, 0.75), (19, 0.05), (20, 0.0)])
 def test_the_schedule_multiplies_warmup_and_decay(step: int, factor: float) -> None:
     assert learning_rate_factor(step, 20, 4) == pytest.approx(factor)
 
@@ -174,11 +172,13 @@ def test_rates_of_single_networks() -> None:
     networks = {"generator": Net(), "discriminator": Net()}
     optimizers = Optimizers(networks, AdamWConfig(lr=0.1, lr_scale={"generator": 0.5}, warmup_ratio=0.0), steps=4)
     assert optimizers.learning_rates(1) == pytest.approx({"generator": 0.0375, "discriminator": 0.075})
-    with pytest.raises(ElectraError, match="E-C401.*generater.*generator, discriminator"):
+    with pytest.raises(ElectraError, match=r"E-C401.*generater.*generator, discriminator"):
         Optimizers(networks, AdamWConfig(lr=0.1, lr_scale={"generater": 0.5}), steps=4)
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": 1.0, "clip": 0.0}, {"lr": 1.0, "warmup_ratio": 2.0}, {"lr": 1.0, "layer_decay": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0.0}, {"lr": 1.0, "clip": 0.0}, {"lr": 1.0, "warmup_ratio": 2.0}, {"lr": 1.0, "layer_decay": 0.0}]
+)
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ElectraError, match="E-C400"):
         AdamWConfig(**wrong)  # type: ignore[arg-type]

@@ -108,20 +108,22 @@ class Rtd(nn.Module):
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         filled = fill(self.generator, batch, self.mask_id)
+        mlm, totals = (filled.nll_N * filled.weight_N).sum(), totals_of(filled, batch)
         with torch.no_grad():
             temperature = 1 + (self.temperature - 1) * math.exp(-phase.progress / self.temperature_decay)
             sampled_N = sample(warm(filled.probability_NV, temperature), sampling_noise(noise, batch))
             corrupted = put(batch.tokens, filled.position_N, sampled_N, filled.weight_N)
             replaced = (corrupted != batch.tokens) & batch.layout.real
+        del filled  # the softmax over the vocabulary, the largest tensor of a step, is not needed beside the discriminator
         logits, hidden = self.discriminator(batch, corrupted)
         real = batch.layout.real.to(logits.dtype)
         rtd = (F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none") * real).sum()
         return Losses(
             terms={
-                "mlm": Term(total=(filled.nll_N * filled.weight_N).sum(), unit="drawn"),
+                "mlm": Term(total=mlm, unit="drawn"),
                 "rtd": Term(total=rtd, unit="tokens", weight=self.weight),
             },
-            totals=totals_of(filled, batch) | rtd_totals(logits, replaced, hidden, batch.layout),
+            totals=totals | rtd_totals(logits, replaced, hidden, batch.layout),
         )
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
