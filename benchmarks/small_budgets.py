@@ -64,7 +64,9 @@ def measure(arm: str, work: Path, texts: Any, minutes: float) -> dict[str, Any]:
     place = work / arm
     settings = [*ARMS[arm], f"stop.steps={1 if arm == 'scratch' else 1_000_000}", f"stop.hours={minutes / 60}"]
     began = datetime.datetime.now(tz=datetime.UTC)
-    electra("pretrain", "modern-demo", f"corpus.path={work / 'corpus'}", f"run.dir={place / 'run'}", "run.fresh=true", *settings)
+    electra(
+        "pretrain", "modern-demo", f"corpus.path={work / 'corpus'}", f"run.dir={place / 'run'}", "run.fresh=true", *settings
+    )
     seconds = (datetime.datetime.now(tz=datetime.UTC) - began).total_seconds()
     events, _ = read_events(place / "run" / "events.jsonl")
     steps = [event for event in events if event["event"] == "step"]
@@ -89,8 +91,21 @@ def main() -> None:
     work = given.work / given.language
     texts = prepare(given.language, work)
     if not (work / "corpus" / "manifest.json").is_file():
-        electra("tokenizer", "train", texts.text, "--vocab-size", 8000, "--document", "line", "--out", work / "tokenizer", "--overwrite")
-        electra("corpus", "build", texts.text, "--tokenizer", work / "tokenizer", "--document", "line", "--out", work / "corpus")
+        electra(
+            "tokenizer",
+            "train",
+            texts.text,
+            "--vocab-size",
+            8000,
+            "--document",
+            "line",
+            "--out",
+            work / "tokenizer",
+            "--overwrite",
+        )
+        electra(
+            "corpus", "build", texts.text, "--tokenizer", work / "tokenizer", "--document", "line", "--out", work / "corpus"
+        )
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
         path = RESULTS / f"{given.language}-{given.minutes:g}min-{arm}.json"

@@ -1,6 +1,6 @@
 """Write docs/results.md from the JSON files in benchmarks/results: no figure in it is typed by hand.
 
-    python benchmarks/tables.py
+python benchmarks/tables.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def pretrain_step() -> list[str]:
              "`python benchmarks/pretrain_step.py`: 32 rows of 128 tokens, vocabulary 30,522, interleaved, medians.", ""]  # fmt: skip
     for name, result in load("pretrain_step-*.json"):
         machine = result["machine"]
-        lines += [f"`{name}`: {result['date']}, {machine['cores']} cores, {machine['cpu_capability']}, torch {machine['torch']}.", ""]
+        lines += [
+            f"`{name}`: {result['date']}, {machine['cores']} cores, {machine['cpu_capability']}, torch {machine['torch']}.",
+            "",
+        ]
         lines += table(
             ["side", "precision", "dropout", "ms a step", "tokens/s", "peak MB"],
             ([v["side"], v["precision"], v["dropout"], v["median_ms"], f"{v['tokens_per_second']:,}", v["peak_mb"]]

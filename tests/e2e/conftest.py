@@ -22,20 +22,12 @@ class Outcome:
     err: str
 
 
-class _Stream(io.StringIO):
-    """Standard input as a process has it: text over bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data.decode("utf-8", "replace"))
-        self.buffer = io.BytesIO(data)
-
-
 def run_verb(*words: object, stdin: bytes = b"") -> Outcome:
     """`electra words...` through the very function that the console script calls."""
     from electra import cli
 
     out, err, before = io.StringIO(), io.StringIO(), (sys.argv, sys.stdin)
-    sys.argv, sys.stdin = ["electra", *map(str, words)], _Stream(stdin)
+    sys.argv, sys.stdin = ["electra", *map(str, words)], io.TextIOWrapper(io.BytesIO(stdin))
     code: object = None
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

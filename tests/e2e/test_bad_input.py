@@ -108,14 +108,14 @@ def test_other_line_ends_make_the_same_corpus(build: Verb, tmp_path: Path) -> No
 
 
 def test_one_long_line_is_cut_and_nothing_of_it_is_lost(build: Verb) -> None:
-    outcome = build("the dog is good 老师打开了 " * 200_000)
+    outcome = build("the dog is good 老师打开了 " * 100_000)
     assert outcome.code == 0, outcome.err
     told = re.search(r"split: documents too long for one: (\d+)", outcome.out)
     assert told
-    assert int(told[1]) >= 4
+    assert int(told[1]) >= 2
     tokens = re.search(r"([\d,]+) tokens", outcome.out)
     assert tokens
-    assert int(tokens[1].replace(",", "")) >= 9 * 200_000
+    assert int(tokens[1].replace(",", "")) >= 9 * 100_000
 
 
 def test_many_empty_documents_are_counted(build: Verb) -> None:

@@ -25,11 +25,6 @@ from torch.nn import functional as F
 from electra.contracts import Layout, Packed, Padded
 from electra.nn.layers import dropout as drop
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None  # type: ignore[assignment]
-
 #: rows up to this length take the matrix-product path on a CPU
 _SHORT = 256
 
@@ -103,7 +98,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach, *, dropout: float = 0.
             return _attend_by_products(q, k, v, reach, dropout)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=reach.mask, dropout_p=dropout).transpose(1, 2)
-    if varlen_attn is not None and q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout:
+        from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only CUDA has it
+
         window = (-1, -1) if reach.half is None else (reach.half, reach.half)
         cu, longest = layout.cu_seqlens, layout.max_seqlen
         mixed = varlen_attn(q, k, v, cu, cu, longest, longest, window_size=window)

@@ -44,7 +44,7 @@ from electra.text.tokenizer import load as load_tokenizer
 #: tokens after which a shard is written
 SHARD_TOKENS = 1 << 22
 
-_BATCH_CHARACTERS = 1 << 20
+_BATCH_CHARACTERS = 1 << 18
 _SENTENCE_END = re.compile(r"""[\n.!?…。！？]+["'”’)\]」』）】》]*(?:(?=\s)|(?<=[\n…。！？”’」』）】》]))""")
 
 

@@ -33,7 +33,7 @@ DocumentKind = Literal["file", "block", "line"]
 DecodingErrors = Literal["strict", "replace"]
 
 #: characters; a longer document goes on as the next one
-LONGEST = 1 << 20
+LONGEST = 1 << 17
 
 _BLOCK_BYTES = 1 << 20
 _SPLIT = "split: documents too long for one"

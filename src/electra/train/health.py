@@ -248,7 +248,7 @@ def judge(
         if not found and network == networks[0]:
             found = _uneven_masks(events)
         if not found and network == "discriminator":
-            found = _discriminator(events, warmup_done)
+            found = _discriminator(events, warmup_done, unigram_entropy)
         elif not found and loss == "mlm_loss":
             found = _masked_language_model(events, warmup_done, unigram_entropy)
         elif not found:
@@ -313,8 +313,8 @@ def _uneven_masks(events: Sequence[Mapping[str, Any]]) -> _Found | None:
     return State.MASKS_UNEVEN, f"{told}, least at {part} of the row ({low[least]:.2f} of its share)"
 
 
-def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
-    """ELECTRA_SPEC section 8."""
+def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigram_entropy: float | None) -> _Found:
+    """Judged by its gain over the prior, once the generator is worth being judged against."""
     names = ("prior_gain", "auc", "replaced_share", "token_rms")
     gain, auc, share, rms = (_recent(_course(events, name)) for name in names)
     if len(events) < EVIDENCE:
@@ -330,6 +330,12 @@ def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _F
         return State.COLLAPSED, f"knows no more than the share of replaced tokens: {told}"
     if gain < HEALTHY_GAIN or auc < HEALTHY_AUC:
         return State.LEARNING, f"{told}; healthy from {HEALTHY_GAIN} and {HEALTHY_AUC:.2f}"
+    generator_loss = _recent(_course(events, "mlm_loss"))
+    if unigram_entropy is not None and generator_loss >= unigram_entropy:
+        return (
+            State.LEARNING,
+            f"{told}, but against a generator that does not even know token frequencies (loss {generator_loss:.2f})",
+        )
     return State.HEALTHY, told + (", good" if auc >= GOOD_AUC else "")
 
 
