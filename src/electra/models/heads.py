@@ -9,14 +9,19 @@ Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.contracts import Layout, Padded
+from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.modern import ModernConfig
 from electra.nn.layers import dropout, initialise
+
+Pooling = Literal["cls", "mean"]
 
 
 class MlmHead(nn.Module):
@@ -69,15 +74,25 @@ class RtdHead(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """Scores over labels from the first token of each example.
+    """Scores over labels from one vector of each example.
 
     Args:
         labels: number of labels (1 for a regression).
         dropout: probability, before the output layer.
+        pooling: the vector is that of the first token, or the mean over all tokens (better after little pre-training).
+
+    Raises:
+        ElectraError: E-C314 the mean in the classic family, whose transformers class reads the first token.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls"
+    ) -> None:
         super().__init__()
+        if pooling == "mean" and isinstance(config, ClassicConfig):
+            raise ElectraError(
+                "E-C314", "task.pooling", "classic encoders are read at their first token", 'leave it out, or "cls"'
+            )
         self.dense: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.Identity()
         self.transforms = isinstance(config, ModernConfig)
@@ -85,13 +100,28 @@ class ClassificationHead(nn.Module):
             self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
         self.classifier = nn.Linear(config.hidden_size, labels)
-        self.dropout = dropout
+        self.dropout, self.pooling = dropout, pooling
         initialise(self, std=config.initializer_range)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
-        first_ND = hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
+        pooled_ND = _mean(hidden, layout) if self.pooling == "mean" else _first(hidden, layout)
         if self.transforms:
-            first_ND = self.norm(F.gelu(self.dense(first_ND)))
-        scores: Tensor = self.classifier(dropout(first_ND, self.dropout if self.training else 0.0))
+            pooled_ND = self.norm(F.gelu(self.dense(pooled_ND)))
+        scores: Tensor = self.classifier(dropout(pooled_ND, self.dropout if self.training else 0.0))
         return scores
+
+
+def _first(hidden: Tensor, layout: Layout) -> Tensor:
+    return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
+
+
+def _mean(hidden: Tensor, layout: Layout) -> Tensor:
+    """[N, D], over the real tokens of each example, specials included (as transformers' ModernBERT does)."""
+    if isinstance(layout, Padded):
+        real_BL1 = layout.real.to(hidden.dtype)[..., None]
+        return (hidden * real_BL1).sum(1) / real_BL1.sum(1)
+    lengths_N = layout.cu_seqlens.diff().long()
+    example_T = torch.repeat_interleave(torch.arange(len(lengths_N), device=hidden.device), lengths_N)
+    sums_ND = hidden.new_zeros(len(lengths_N), hidden.shape[-1]).index_add(0, example_T, hidden)
+    return sums_ND / lengths_N[:, None].to(hidden.dtype)

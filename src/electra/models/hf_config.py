@@ -13,6 +13,7 @@ from typing import Any
 from electra import config as recipes
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
+from electra.models.heads import Pooling
 from electra.models.interchange import ARCHITECTURES
 from electra.models.modern import ModernConfig
 
@@ -30,20 +31,24 @@ _MODERN_CONSTANTS = {"norm_eps": 1e-5, "attention_dropout": 0.0, "mlp_dropout": 
                      "initializer_range": 0.02}  # fmt: skip
 #: what a foreign config must say, if it says anything, for our network to be the same
 _CLASSIC_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "tie_word_embeddings": True}
-_MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "classifier_pooling": "cls", "norm_bias": False,
+_MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "norm_bias": False,
                  "attention_bias": False, "mlp_bias": False, "classifier_bias": False, "decoder_bias": True,
                  "tie_word_embeddings": True}  # fmt: skip
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 def to_json(
-    config: ClassicConfig | ModernConfig, architecture: str, labels: Sequence[str] = (), classifier_dropout: float = 0.0
+    config: ClassicConfig | ModernConfig,
+    architecture: str,
+    labels: Sequence[str] = (),
+    classifier_dropout: float = 0.0,
+    pooling: Pooling = "cls",
 ) -> Json:
     """config.json of a model directory whose weights are those of transformers' class `architecture`.
 
     Args:
         labels: names of the outputs of a classification head.
-        classifier_dropout: of that head.
+        classifier_dropout, pooling: of that head.
     """
     tree: Json = {"architectures": [architecture], "dtype": "float32"}
     if labels:
@@ -59,6 +64,7 @@ def to_json(
     every = config.global_attn_every_n_layers
     return tree | fields | _MODERN_FIXED | {
         "model_type": "modernbert",
+        "classifier_pooling": pooling,
         "bos_token_id": config.cls_token_id,
         "eos_token_id": config.sep_token_id,
         "initializer_cutoff_factor": 2.0,
@@ -101,6 +107,21 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
         return recipes.build(ClassicConfig, fields), architecture
     except ElectraError as error:
         raise ElectraError("E-M222", where, f"{error.where}: {error.cause}", "mend config.json") from None
+
+
+def pooling(tree: Mapping[str, Any], where: str) -> Pooling:
+    """How a classification head reads its encoder; classic ones have no such key.
+
+    Raises:
+        ElectraError: E-M221 a way that is not known.
+    """
+    match tree.get("classifier_pooling", "cls"):
+        case "cls":
+            return "cls"
+        case "mean":
+            return "mean"
+        case other:
+            raise ElectraError("E-M221", where, f"classifier_pooling is {other!r}", "only 'cls' and 'mean' can be loaded")
 
 
 def _layer_types(every: int, layers: int) -> list[str]:

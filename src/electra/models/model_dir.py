@@ -31,7 +31,7 @@ from electra import storage
 from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, MlmHead, RtdHead
+from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead
 from electra.models.interchange import ARCHITECTURES, from_transformers, require_names, to_transformers
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
@@ -156,10 +156,12 @@ def _write_network(
         state |= {f"{prefix}.{name}": tensor.detach() for name, tensor in head.state_dict().items()}
     state = {name: tensor.to("cpu", torch.float32) for name, tensor in state.items()}
     dropout = 0.0
+    pooling: Pooling = "cls"
     for head in heads.values():
         if isinstance(head, ClassificationHead):
-            dropout, labels = head.dropout, labels or _labels({}, head.classifier.out_features)
-    storage.write_json(directory / "config.json", hf_config.to_json(encoder.config, architecture, labels, dropout))
+            dropout, pooling = head.dropout, head.pooling
+            labels = labels or _labels({}, head.classifier.out_features)
+    storage.write_json(directory / "config.json", hf_config.to_json(encoder.config, architecture, labels, dropout, pooling))
     save_file(to_transformers(state, architecture), directory / "model.safetensors", {"format": "pt"})
 
 
@@ -246,7 +248,9 @@ def _read_network(directory: Path) -> _Network:
             network["rtd_head"] = RtdHead(config)
         elif "classification_head" in kinds:
             outputs = imported.state.get("classification_head.classifier.bias", torch.empty(1))
-            network["classification_head"] = ClassificationHead(config, len(outputs), _classifier_dropout(tree))
+            network["classification_head"] = ClassificationHead(
+                config, len(outputs), _classifier_dropout(tree), hf_config.pooling(tree, str(directory / "config.json"))
+            )
     _fill(network, imported.state, architecture, str(file))
     encoder = network["encoder"]
     head = next((module for name, module in network.items() if name != "encoder"), None)

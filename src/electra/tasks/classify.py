@@ -28,7 +28,7 @@ from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Losses, Prediction, Term
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
-from electra.models.heads import ClassificationHead
+from electra.models.heads import ClassificationHead, Pooling
 from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
 from electra.tasks.files import Columns, read_examples
@@ -44,6 +44,8 @@ class ClassifyConfig:
     Args:
         labels: the set of labels, in the order of the outputs; None = those of the training file, sorted.
         max_length: tokens of a row with specials; what does not fit is cut and counted.
+        pooling: what the head reads: the first token (`cls`), or the `mean` over all; None = the mean for modern encoders, the
+            first token for classic ones, which transformers' class reads.
         columns: where a file has its texts and labels.
     """
 
@@ -51,6 +53,7 @@ class ClassifyConfig:
     type: Literal["classify"] = "classify"
     labels: tuple[str, ...] | None = None
     max_length: int = 128
+    pooling: Pooling | None = None
     columns: Columns = field(default_factory=Columns)
 
     def __post_init__(self) -> None:
@@ -113,7 +116,8 @@ class Classify:
     def head(self, encoder: nn.Module) -> ClassificationHead:
         """A fresh head: (hidden, layout) -> logits [B, labels]."""
         assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
-        return ClassificationHead(encoder.config, len(self.labels))
+        pooling = self.config.pooling or ("mean" if isinstance(encoder, ModernEncoder) else "cls")
+        return ClassificationHead(encoder.config, len(self.labels), pooling=pooling)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
         """Cross entropy summed over the examples, in fp32.
