@@ -181,12 +181,14 @@ def report(
     from electra.train.machine import describe
 
     medians = {variant: statistics.median(times) for variant, times in seconds.items()}
-    rows = [
-        {"side": side, "precision": precision, "dropout": dropout, "median_ms": round(1000 * medians[side, precision, dropout]),
-         "tokens_per_second": round(ROWS * LENGTH / medians[side, precision, dropout]), "peak_mb": peaks[side, precision, dropout],
-         "milliseconds": [round(1000 * value) for value in seconds[side, precision, dropout]]}
-        for side, precision, dropout in VARIANTS
-    ]  # fmt: skip
+    rows = []
+    for variant in VARIANTS:
+        side, precision, dropout = variant
+        rows.append({
+            "side": side, "precision": precision, "dropout": dropout, "median_ms": round(1000 * medians[variant]),
+            "tokens_per_second": round(ROWS * LENGTH / medians[variant]), "peak_mb": peaks[variant],
+            "milliseconds": [round(1000 * value) for value in seconds[variant]],
+        })  # fmt: skip
     ratios = {
         f"{precision}, dropout {dropout}": {
             "speed": round(medians["peer", precision, dropout] / medians["ours", "auto", dropout], 2),

@@ -4,7 +4,8 @@
 
 Every arm pre-trains the demo's encoder for the same wall-clock time, then fine-tunes it on 1,000 labels with three seeds and
 scores held-out texts. One JSON per finished arm in benchmarks/results/small_budgets/; an arm that has one is skipped, so the
-script can be stopped and run again. Run it on an otherwise idle machine: arms are compared at equal time. Needs the extra `demo`.
+script can be stopped and run again. Run it on an otherwise idle machine: arms are compared at equal time. Needs the extra
+`demo`.
 """
 
 from __future__ import annotations
@@ -91,21 +92,9 @@ def main() -> None:
     work = given.work / given.language
     texts = prepare(given.language, work)
     if not (work / "corpus" / "manifest.json").is_file():
-        electra(
-            "tokenizer",
-            "train",
-            texts.text,
-            "--vocab-size",
-            8000,
-            "--document",
-            "line",
-            "--out",
-            work / "tokenizer",
-            "--overwrite",
-        )
-        electra(
-            "corpus", "build", texts.text, "--tokenizer", work / "tokenizer", "--document", "line", "--out", work / "corpus"
-        )
+        shape = ("--document", "line", "--overwrite", "--out")
+        electra("tokenizer", "train", texts.text, "--vocab-size", 8000, *shape, work / "tokenizer")
+        electra("corpus", "build", texts.text, "--tokenizer", work / "tokenizer", *shape, work / "corpus")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
         path = RESULTS / f"{given.language}-{given.minutes:g}min-{arm}.json"

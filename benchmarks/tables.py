@@ -44,14 +44,21 @@ def pretrain_step() -> list[str]:
 
 def small_budgets() -> list[str]:
     lines = ["## What a few minutes of pre-training are worth", "",
-             "`python benchmarks/small_budgets.py WORK_DIR`: equal wall-clock time, 1,000 labels, three seeds, held-out accuracy.", ""]  # fmt: skip
-    rows = [
-        [name.removesuffix(".json"), f"{r['median']:.1f}", f"{min(r['accuracy']):.1f} to {max(r['accuracy']):.1f}", f"{r['tokens']:,}",
-         *(f"{r['figures'][key]:.3f}" if key in r["figures"] else "" for key in ("mlm_loss", "auc", "prior_gain")),
-         ", ".join(f"{network}: {verdict}" for network, verdict in r["verdicts"].items())]
-        for name, r in load("small_budgets/*.json")
-    ]  # fmt: skip
-    return lines + table(["arm", "median %", "seeds", "tokens", "MLM loss", "AUC", "prior gain", "verdicts"], rows) + [""]
+             "`python benchmarks/small_budgets.py WORK_DIR`: equal time, 1,000 labels, three seeds, held-out accuracy.", ""]  # fmt: skip
+    return [*lines, *table(["arm", "median %", "seeds", "tokens", "MLM loss", "AUC", "prior gain", "verdicts"],
+                           (budget_row(*item) for item in load("small_budgets/*.json"))), ""]  # fmt: skip
+
+
+def budget_row(name: str, result: dict[str, Any]) -> list[str]:
+    figures, seeds = result["figures"], result["accuracy"]
+    return [
+        name.removesuffix(".json"),
+        f"{result['median']:.1f}",
+        f"{min(seeds):.1f} to {max(seeds):.1f}",
+        f"{result['tokens']:,}",
+        *(f"{figures[key]:.3f}" if key in figures else "" for key in ("mlm_loss", "auc", "prior_gain")),
+        ", ".join(f"{network}: {verdict}" for network, verdict in result["verdicts"].items()),
+    ]
 
 
 def main() -> None:
