@@ -103,8 +103,8 @@ def main() -> None:
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         result = json.loads(path.read_text(encoding="utf-8"))
         figures = result["figures"]
-        print(f"{arm:28} {result['median']:5.1f} % (spread {result['spread']:.1f})  {result['tokens']:>11,} tokens  "
-              f"auc {figures.get('auc', float('nan')):.3f}  gain {figures.get('prior_gain', float('nan')):.3f}", flush=True)  # fmt: skip
+        gained = f"auc {figures.get('auc', float('nan')):.3f}  gain {figures.get('prior_gain', float('nan')):.3f}"
+        print(f"{arm:28} {result['median']:5.1f} % (spread {result['spread']:.1f})  {result['tokens']:>11,} tokens  {gained}")
 
 
 if __name__ == "__main__":

@@ -24,29 +24,26 @@ def load(pattern: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def pretrain_step() -> list[str]:
-    lines = ["## One RTD step of ELECTRA-Small against transformers", "",
-             "`python benchmarks/pretrain_step.py`: 32 rows of 128 tokens, vocabulary 30,522, interleaved, medians.", ""]  # fmt: skip
+    command = "`python benchmarks/pretrain_step.py`"
+    lines = ["## One RTD step of ELECTRA-Small against transformers", ""]
+    lines += [f"{command}: 32 rows of 128 tokens, vocabulary 30,522, interleaved, medians.", ""]
     for name, result in load("pretrain_step-*.json"):
         machine = result["machine"]
-        lines += [
-            f"`{name}`: {result['date']}, {machine['cores']} cores, {machine['cpu_capability']}, torch {machine['torch']}.",
-            "",
-        ]
-        lines += table(
-            ["side", "precision", "dropout", "ms a step", "tokens/s", "peak MB"],
-            ([v["side"], v["precision"], v["dropout"], v["median_ms"], f"{v['tokens_per_second']:,}", v["peak_mb"]]
-             for v in result["variants"]),
-        )  # fmt: skip
-        lines += ["", *table(["against", "speed", "peak memory"],
-                             ([name, f"{r['speed']}x", f"{r['memory']:.0%}"] for name, r in result["ratios"].items())), ""]  # fmt: skip
+        where = f"{machine['cores']} cores, {machine['cpu_capability']}, torch {machine['torch']}"
+        lines += [f"`{name}`: {result['date']}, {where}.", ""]
+        columns = ("side", "precision", "dropout", "median_ms", "tokens_per_second", "peak_mb")
+        lines += [*table(columns, ([variant[column] for column in columns] for variant in result["variants"])), ""]
+        ratios = ([against, f"{r['speed']}x", f"{r['memory']:.0%}"] for against, r in result["ratios"].items())
+        lines += [*table(["against", "speed", "peak memory"], ratios), ""]
     return lines
 
 
 def small_budgets() -> list[str]:
-    lines = ["## What a few minutes of pre-training are worth", "",
-             "`python benchmarks/small_budgets.py WORK_DIR`: equal time, 1,000 labels, three seeds, held-out accuracy.", ""]  # fmt: skip
-    return [*lines, *table(["arm", "median %", "seeds", "tokens", "MLM loss", "AUC", "prior gain", "verdicts"],
-                           (budget_row(*item) for item in load("small_budgets/*.json"))), ""]  # fmt: skip
+    command = "`python benchmarks/small_budgets.py WORK_DIR`"
+    lines = ["## What a few minutes of pre-training are worth", ""]
+    lines += [f"{command}: equal time, 1,000 labels, three seeds, held-out accuracy.", ""]
+    head = ["arm", "median %", "seeds", "tokens", "MLM loss", "AUC", "prior gain", "verdicts"]
+    return [*lines, *table(head, (budget_row(*item) for item in load("small_budgets/*.json"))), ""]
 
 
 def budget_row(name: str, result: dict[str, Any]) -> list[str]:
