@@ -158,7 +158,7 @@ def test_bad_classic_configs(classic: ClassicConfig, change: dict[str, object], 
     [
         ({"norm_bias": True}, "E-M221"),
         ({"hidden_activation": "silu"}, "E-M221"),
-        ({"classifier_pooling": "mean"}, "E-M221"),
+        ({"hidden_activation": "relu"}, "E-M221"),
         ({"layer_types": ["full_attention", "full_attention", "sliding_attention"]}, "E-M221"),
         ({"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}}, "E-M221"),
         ({"rope_parameters": ["full_attention"]}, "E-M222"),

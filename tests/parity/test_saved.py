@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Padded
+from electra.contracts import Packed, Padded
+from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ClassificationHead, MlmHead, RtdHead
+from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead
 from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
@@ -117,14 +118,14 @@ def test_a_modern_discriminator_and_its_generator(tokenizer: Tokenizer, provenan
     compare(logits, load("AutoModelForMaskedLM", tmp_path / "m" / "generator")(**inputs).logits, inputs)
 
 
-@pytest.mark.parametrize("family", [classic, modern])
+@pytest.mark.parametrize(("family", "pooling"), [(classic, "cls"), (modern, "cls"), (modern, "mean")])
 @torch.no_grad()
 def test_masked_language_models_classifiers_and_encoders(
-    family: type[ClassicConfig], tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+    family: type[ClassicConfig], pooling: Pooling, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     config = family(tokenizer)  # type: ignore[call-arg]
-    main, mlm, head = build_encoder(config), MlmHead(config), ClassificationHead(config, 3)
+    main, mlm, head = build_encoder(config), MlmHead(config), ClassificationHead(config, 3, pooling=pooling)
     for network in (main, mlm, head):
         shaken(network)
     head.eval()
@@ -140,6 +141,18 @@ def test_masked_language_models_classifiers_and_encoders(
     assert classifier.config.id2label == dict(enumerate(labels))
     layout = Padded(segments=inputs["attention_mask"] - 1)
     torch.testing.assert_close(head(hidden, layout), classifier(**inputs).logits, atol=1e-5, rtol=1e-5)
+    loaded = load_model_dir(tmp_path / "class").classification_head
+    assert loaded is not None
+    torch.testing.assert_close(loaded(hidden, layout), head(hidden, layout))
+    real = layout.real
+    bounds = torch.cat([torch.zeros(1), real.sum(1).cumsum(0)]).int()
+    packed = Packed(cu_seqlens=bounds, max_seqlen=int(real.sum(1).max()))
+    torch.testing.assert_close(head(hidden[real], packed), head(hidden, layout), atol=1e-6, rtol=1e-6)
+
+
+def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ElectraError, match="E-C314"):
+        ClassificationHead(classic(tokenizer), 3, pooling="mean")
 
 
 FOREIGN = [
