@@ -56,7 +56,7 @@ def accuracies(model: Path, weights: str, texts: Any, place: Path) -> list[float
         run = place / f"{weights}-{seed}"
         electra("finetune", "finetune-demo", "task=classify", f"init.from={model}", f"init.weights={weights}",
                 f"data.train={texts.train}", f"run.dir={run}", f"run.seed={seed}", "run.fresh=true")  # fmt: skip
-        found.append(100 * json.loads(electra("evaluate", run / "model", texts.test))["accuracy"])
+        found.append(100 * json.loads(electra("evaluate", run / "model", texts.test))["metrics"]["accuracy"])
     return found
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0)
     given = parser.parse_args()
     work = given.work / given.language
-    texts = prepare(given.language, work)
+    texts = prepare(given.language, work, documents=None, labelled=1000, held_out=3000)
     if not (work / "corpus" / "manifest.json").is_file():
         shape = ("--document", "line", "--overwrite", "--out")
         electra("tokenizer", "train", texts.text, "--vocab-size", 8000, *shape, work / "tokenizer")

@@ -16,9 +16,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from electra.demo.texts import DemoText, prepare
 from electra.errors import ElectraError
+from electra.events import read_events
+from electra.storage import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +89,27 @@ def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
                   f"data.train={texts.train}", f"run.dir={run_dir}", f"run.seed={seed}")  # fmt: skip
             figures = json.loads(_verb("evaluate", run_dir / "model", texts.test, capture=True))
             accuracies[arm].append(100 * float(figures["metrics"]["accuracy"]))
+    gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
+    write_json(place / "results.json", {
+        "labels": size.labelled, "held_out": size.held_out, "accuracy": accuracies, "gain": gain, **_outcome(model.parent),
+    })  # fmt: skip
     lines = [
         f"{arm:>12}: {statistics.median(values):.1f} % right on held-out texts (seeds: {', '.join(f'{v:.1f}' for v in values)})"
         for arm, values in accuracies.items()
     ]
-    gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
     return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with {size.labelled:,} labels"])
+
+
+def _outcome(run_dir: Path) -> dict[str, Any]:
+    """What the log of the pre-training run says at its end."""
+    events, _ = read_events(run_dir / "events.jsonl")
+    steps = [event for event in events if event["event"] == "step"]
+    return {
+        "tokens": sum(event["tokens"] for event in steps),
+        "training_seconds": round(sum(event["seconds"] for event in steps)),
+        "figures": steps[-1]["figures"],
+        "verdicts": {event["network"]: event["verdict"] for event in events if event["event"] == "verdict"},
+    }
 
 
 def _verb(*words: object, capture: bool = False) -> str:
