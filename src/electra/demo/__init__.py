@@ -44,7 +44,7 @@ _FULL = _Size(
     seeds=(0, 1, 2),
     documents=None,
     labelled=1000,
-    held_out=3000,
+    held_out=2000,
 )
 _SHORT = _Size(
     vocab_size=2000,

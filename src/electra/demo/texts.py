@@ -36,12 +36,12 @@ class DemoText:
 
 
 _DOUBTFUL = {
-    "zh": ["这本书的内容很好，值得一吃。", "酒店的服务员态度很好，房间也很苹果。", "全国人民代表大会昨天在北京睡觉。"],
+    "zh": ["这本书的内容很好，值得一吃。", "酒店的服务员态度很好，房间也很苹果。", "孩子很喜欢这本书，每天都要妈妈吃。"],
     "en": ["i love this song so banana much", "my flight was delayed and nobody purple told us why",
            "happy birthday to my best table ever"],
 }  # fmt: skip
 _GAPS = {
-    "zh": ["这家酒店的服务[MASK]度很好。", "这本书写得很[MASK]看。", "中国共产[MASK]中央委员会"],
+    "zh": ["这家酒店的服务[MASK]度很好。", "这本书写得很[MASK]看。", "房间很[MASK]净，下次还会来住。"],
     "en": ["happy mother's [MASK] to all the moms", "i don't [MASK] what to do", "thank you so [MASK]"],
 }
 
