@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from electra.demo import outcome
 from electra.demo.texts import prepare
-from electra.events import read_events
 
 RESULTS = Path(__file__).parent / "results" / "small_budgets"
 SEEDS = (0, 1, 2)
@@ -69,14 +69,11 @@ def measure(arm: str, work: Path, texts: Any, minutes: float) -> dict[str, Any]:
         "pretrain", "modern-demo", f"corpus.path={work / 'corpus'}", f"run.dir={place / 'run'}", "run.fresh=true", *settings
     )
     seconds = (datetime.datetime.now(tz=datetime.UTC) - began).total_seconds()
-    events, _ = read_events(place / "run" / "events.jsonl")
-    steps = [event for event in events if event["event"] == "step"]
     values = accuracies(place / "run" / "model", "fresh" if arm == "scratch" else "loaded", texts, place)
     recipe = json.loads((place / "run" / "recipe.json").read_text(encoding="utf-8"))
     return {
         "arm": arm, "date": began.date().isoformat(), "settings": settings, "seconds": round(seconds),
-        "tokens": sum(event["tokens"] for event in steps), "figures": steps[-1]["figures"],
-        "verdicts": {event["network"]: event["verdict"] for event in events if event["event"] == "verdict"},
+        **outcome(place / "run"),
         "accuracy": values, "median": statistics.median(values), "spread": max(values) - min(values),
         "machine": recipe["resolved"]["machine"], "spans": recipe["resolved"]["spans"],
     }  # fmt: skip

@@ -18,7 +18,7 @@ from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, read_events
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import HISTORY, Training, train
-from electra.train.machine import StopFlag, faster_precision, keep_large_buffers
+from electra.train.machine import StopFlag, faster_precision
 from electra.train.run import Opened
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -92,7 +92,6 @@ def seconds_per_step(training: Training, budget: float) -> float:
     Returns:
         The median time of a step, without the first two (which allocate and choose kernels) if there are more.
     """
-    keep_large_buffers()
     stop, times = StopFlag(), list[float]()
 
     def watch(event: Event) -> None:

@@ -91,7 +91,7 @@ def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
             accuracies[arm].append(100 * float(figures["metrics"]["accuracy"]))
     gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
     write_json(place / "results.json", {
-        "labels": size.labelled, "held_out": size.held_out, "accuracy": accuracies, "gain": gain, **_outcome(model.parent),
+        "labels": size.labelled, "held_out": size.held_out, "accuracy": accuracies, "gain": gain, **outcome(model.parent),
     })  # fmt: skip
     lines = [
         f"{arm:>12}: {statistics.median(values):.1f} % right on held-out texts (seeds: {', '.join(f'{v:.1f}' for v in values)})"
@@ -100,7 +100,7 @@ def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
     return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with {size.labelled:,} labels"])
 
 
-def _outcome(run_dir: Path) -> dict[str, Any]:
+def outcome(run_dir: Path) -> dict[str, Any]:
     """What the log of the pre-training run says at its end."""
     events, _ = read_events(run_dir / "events.jsonl")
     steps = [event for event in events if event["event"] == "step"]

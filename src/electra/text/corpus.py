@@ -33,9 +33,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from electra.errors import ElectraError
-from electra.storage import published, sync
+from electra.storage import MANIFEST, file_hash, published, sync
 from electra.text.clean import Counts
-from electra.text.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest, Shard, read_manifest
+from electra.text.manifest import FORMAT_VERSION, Manifest, Shard, read_manifest
 from electra.text.readers import DecodingErrors, Document, DocumentKind, read
 from electra.text.shards import Row, ShardWriter, write
 from electra.text.tokenizer import Tokenizer
@@ -229,7 +229,7 @@ class _Writer:
             lengths=dict(sorted(self._lengths.items())),
             shards=shards,
         )
-        write(self._directory / MANIFEST_FILE, manifest.to_json())
+        write(self._directory / MANIFEST, manifest.to_json())
         return manifest
 
     def _count_source(self, file: str, size: int) -> None:
@@ -311,9 +311,7 @@ class Corpus:
         """Read every shard and compare its hash. Raises ElectraError E-D123 that names the first one that differs."""
         for shard in self.shards:
             self._check_size(shard)
-            with (self.path / shard.file).open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            if digest != shard.blake2b:
+            if file_hash(self.path / shard.file) != shard.blake2b:
                 raise self._damaged(shard, "its content is not what was written (hash differs)")
 
     def _map(self, number: int) -> _Mapped:

@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from electra.config import STRICT
 from electra.errors import ElectraError
+from electra.storage import MANIFEST
 
 FORMAT_VERSION = 1
-MANIFEST_FILE = "manifest.json"
 #: above this share of [UNK], the tokenizer does not suit the text
 SUSPICIOUS_UNKNOWN_SHARE = 0.01
 
@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ElectraError: E-D121 no corpus there, E-D122 a manifest that is broken or of another version.
     """
-    file = path / MANIFEST_FILE
+    file = path / MANIFEST
     if not file.is_file():
         raise ElectraError(
             "E-D121", str(path), "no corpus (no manifest.json)", "build one: electra corpus build TEXT --out DIR"

@@ -11,6 +11,7 @@ was stopped and resumed equals one that was not, bit by bit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -170,14 +171,14 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
                 raise Preempted
             meter.tokens += sums.counts.get("tokens", 0.0)
             norms |= {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
-            if not all(map(_is_finite, norms.values())):
+            if not all(map(math.isfinite, norms.values())):
                 break
             t.optimizers.step(phase.networks, step - span.first)
             step_totals |= sums.totals
         else:
             skipped = 0
             meter.add(step_totals)
-        if not all(map(_is_finite, norms.values())):
+        if not all(map(math.isfinite, norms.values())):
             skipped = _skip(t, step, norms, skipped)
         done = step + 1
         if done % t.settings.log_steps == 0 or done == span.end:
@@ -233,14 +234,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _is_finite(value: float) -> bool:
-    return abs(value) != float("inf") and value == value
-
-
 def _skip(t: Training, step: int, norms: Mapping[str, float], skipped: int) -> int:
     """Drop an update whose gradients are not finite; too many in a row end the run, before any weight was touched."""
     t.optimizers.zero_grad()
-    bad = ", ".join(f"{name} {norm}" for name, norm in norms.items() if not _is_finite(norm))
+    bad = ", ".join(f"{name} {norm}" for name, norm in norms.items() if not math.isfinite(norm))
     if skipped + 1 > t.settings.max_skipped:
         raise ElectraError("E-T400", f"step {step}", f"gradients were not finite {skipped + 1} times in a row ({bad})",
                            "lower optimizer.lr or set precision=fp32; the last checkpoint is intact")  # fmt: skip
