@@ -6,7 +6,7 @@ from torch import Tensor
 
 from electra.contracts import Packed, Padded
 from electra.nn import attention
-from electra.nn.attention import Reach, attend
+from electra.nn.attention import Reach
 
 HEADS, SIZE = 3, 8
 
@@ -14,6 +14,10 @@ HEADS, SIZE = 3, 8
 def _inputs(*shape: int) -> list[Tensor]:
     torch.manual_seed(0)
     return [torch.randn(*shape, HEADS, SIZE, requires_grad=True) for _ in range(3)]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
+    return attention.attend(torch.stack((q, k, v), dim=-3), reach, dropout=dropout)
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, window: int | None) -> Tensor:

@@ -5,16 +5,23 @@ from torch import nn
 from electra.nn.layers import dropout, initialise, rotary_angles, rotate
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
 def test_dropout_drops_p_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    """In every call a multiple of 1/256 next to p, over many calls p; what is kept has the factor of the call's own share."""
     torch.manual_seed(0)
-    x = torch.ones(1000, 999, dtype=dtype)
-    dropped = dropout(x, p)
-    share = (dropped == 0).float().mean().item()
-    assert share == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-17)
-    kept = dropped[dropped != 0]
-    assert torch.equal(kept, torch.full_like(kept, 1 / (1 - p)))
+    x = torch.ones(1000, 499, dtype=dtype)
+    shares = []
+    for _ in range(100):
+        dropped = dropout(x, p)
+        share = (dropped == 0).double().mean().item()
+        exact = min((int(256 * p), int(256 * p) + 1), key=lambda below: abs(below / 256 - share))
+        assert share == pytest.approx(exact / 256, abs=5 * (p * (1 - p) / x.numel()) ** 0.5)
+        kept = dropped[dropped != 0]
+        assert torch.equal(kept, torch.ones_like(kept).mul_(256 / (256 - exact)))
+        shares.append(exact / 256)
+    assert sum(shares) / len(shares) == pytest.approx(p, abs=4 / 256 / 100**0.5)
+    assert len(set(shares)) == (1 if (256 * p).is_integer() else 2)
 
 
 def test_dropout_is_independent_from_element_to_element_and_from_call_to_call() -> None:
@@ -74,8 +81,10 @@ def test_rotary_scores_depend_on_distance_only() -> None:
     q, k = torch.randn(1, 2, 8), torch.randn(1, 2, 8)
 
     def score(at: int, other: int) -> torch.Tensor:
-        turned = [rotate(x, *rotary_angles(torch.tensor([position]), 8, 100.0)) for x, position in ((q, at), (k, other))]
-        return (turned[0] * turned[1]).sum(-1)
+        qkv = torch.stack((q, k, q), dim=-3)
+        turned = [rotate(qkv, *rotary_angles(torch.tensor([position]), 8, 100.0)) for position in (at, other)]
+        assert torch.equal(turned[0][..., 2, :, :], q)
+        return (turned[0][..., 0, :, :] * turned[1][..., 1, :, :]).sum(-1)
 
     torch.testing.assert_close(score(3, 7), score(53, 57))
     assert not torch.allclose(score(3, 7), score(3, 8), atol=1e-3)
@@ -86,4 +95,4 @@ def test_rotary_angles_are_fp32_and_keep_the_type_of_what_they_turn() -> None:
     cos, sin = rotary_angles(torch.arange(6).view(2, 3), 4, 10_000.0)
     assert cos.shape == sin.shape == (2, 3, 1, 2)
     assert cos.dtype == torch.float32
-    assert rotate(torch.randn(2, 3, 5, 4).bfloat16(), cos, sin).dtype == torch.bfloat16
+    assert rotate(torch.randn(2, 3, 3, 5, 4).bfloat16(), cos, sin).dtype == torch.bfloat16

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from electra.contracts import Batch, Losses, Noise
 from electra.errors import ElectraError
-from electra.objectives import rtd
+from electra.objectives import masked, rtd
 from electra.objectives.rtd import Rtd, RtdConfig
 from electra.train.loop import Training
 
@@ -56,10 +57,15 @@ def watch(objective: Rtd, batch: Batch, noise: Noise, progress: float = 0.0) -> 
 
 
 @contextmanager
-def samples(monkeypatch: pytest.MonkeyPatch, given: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """`given` takes the probabilities [N, V] and says what is sampled."""
+def samples(monkeypatch: pytest.MonkeyPatch, given: Tensor) -> Iterator[None]:
+    """The generator fills in `given`, int64 [N]."""
+
+    def filled(*arguments: Any) -> masked.Filled:
+        found = masked.fill(*arguments)
+        return dataclasses.replace(found, guess=dataclasses.replace(found.guess, sampled_N=given))
+
     with monkeypatch.context() as patch:
-        patch.setattr(rtd, "sample", lambda probability, uniform: given(probability))
+        patch.setattr(rtd, "fill", filled)
         yield
 
 
@@ -94,11 +100,11 @@ def test_a_token_that_was_guessed_right_counts_as_original(classic: Training, mo
     originals = batch.tokens.view(-1)[batch.targets["drawn"].view(-1)]
     half = torch.arange(len(originals)) % 2 == 0
     wrong = torch.where(originals == 7, 8, 7)
-    with samples(monkeypatch, lambda probability: originals):
+    with samples(monkeypatch, originals):
         right = watch(objective, batch, noise)
     assert torch.equal(right.corrupted, batch.tokens)
     assert int(right.losses.totals["rtd_histogram"][1].sum()) == 0
-    with samples(monkeypatch, lambda probability: torch.where(half, originals, wrong)):
+    with samples(monkeypatch, torch.where(half, originals, wrong)):
         mixed = watch(objective, batch, noise)
     weight = batch.targets["drawn_weight"].view(-1)
     assert int(mixed.losses.totals["rtd_histogram"][1].sum()) == int(weight[~half].sum())
@@ -205,7 +211,7 @@ def test_the_temperature_decays_to_one(training_of: Build, monkeypatch: pytest.M
     settings = ("phases.rtd.objective.temperature=3.0", "phases.rtd.objective.temperature_decay=0.2")
     objective, batch, noise = parts(training_of("test-classic", *NO_DROPOUT, *settings))
     given: list[float] = []
-    monkeypatch.setattr(rtd, "warm", lambda probability, temperature: given.append(temperature) or probability)
+    monkeypatch.setattr(rtd, "fill", lambda *arguments: given.append(arguments[-1]) or masked.fill(*arguments))
     for progress in (0.0, 0.2, 0.999):
         watch(objective, batch, noise, progress)
     assert given == pytest.approx([3.0, 1 + 2 * math.exp(-1), 1 + 2 * math.exp(-4.995)])

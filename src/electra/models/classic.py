@@ -98,8 +98,8 @@ class ClassicLayer(nn.Module):
 
     def forward(self, hidden: Tensor, reach: Reach) -> Tensor:
         p, attention_p = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        q, k, v = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        mixed = attend(q, k, v, reach, dropout=attention_p).flatten(-2)
+        qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
+        mixed = attend(qkv, reach, dropout=attention_p).flatten(-2)
         hidden = _add_and_norm(hidden, dropout(self.attention_output(mixed), p), self.attention_norm)
         return _add_and_norm(hidden, dropout(self.down(F.gelu(self.up(hidden))), p), self.norm)
 

@@ -111,8 +111,8 @@ class ModernLayer(nn.Module):
 
     def forward(self, hidden: Tensor, reach: Reach, cos: Tensor, sin: Tensor) -> Tensor:
         attention_p, mlp_p = (self.attention_dropout, self.mlp_dropout) if self.training else (0.0, 0.0)
-        q, k, v = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v, reach).flatten(-2)
+        qkv = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1))
+        mixed = attend(rotate(qkv, cos, sin), reach).flatten(-2)
         # cast, then add: under autocast a sum of two types is several times slower
         hidden = hidden + dropout(self.attn["Wo"](mixed), attention_p).to(hidden.dtype)
         inner, gate = self.mlp["Wi"](self.mlp_norm(hidden)).chunk(2, dim=-1)

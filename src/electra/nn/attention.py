@@ -1,8 +1,8 @@
 """Attention, and the one place that knows layouts and kernels.
 
-In: queries, keys and values as [B, L, H, D] (`Padded`) or [T, H, D] (`Packed`), and a `Reach`: who may attend to whom.
-Out: mixed values of the same shape. A `Reach` is made once per batch and window and used by every layer, so that no layer
-builds a mask again.
+In: queries, keys and values as [B, L, 3, H, D] (`Padded`) or [T, 3, H, D] (`Packed`), and a `Reach`: who may attend to whom.
+Out: mixed values, [B, L, H, D] or [T, H, D]. A `Reach` is made once per batch and window and used by every layer, so that no
+layer builds a mask again.
 
     Padded, CPU, rows up to 256 or any row with dropout: two matrix products and a softmax. The CPU flash kernel's backward
         takes 2-3 times as long there. The softmax kernel adds in fp32 whatever the type of the scores.
@@ -17,13 +17,14 @@ Shapes: B rows, L positions, T packed tokens, N documents, M longest document, H
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from electra.contracts import Layout, Packed, Padded
-from electra.nn.layers import dropout as drop
+from electra.nn.layers import draw_kept, masked_bits
 
 #: rows up to this length take the matrix-product path on a CPU
 _SHORT = 256
@@ -81,41 +82,72 @@ class _Unpacked:
         self.reach = Reach(Padded(segments=real_NM.int() - 1), window)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention.
+def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product self-attention.
 
     Args:
-        q, k, v: [B, L, H, D] or [T, H, D], as the layout of `reach` says.
+        qkv: queries, keys and values, [B, L, 3, H, D] or [T, 3, H, D], as the layout of `reach` says.
         reach: who may attend to whom.
         dropout: probability that an attention weight is dropped; 0 outside training.
 
     Returns:
-        The shape of `q`.
+        [B, L, H, D] or [T, H, D].
     """
     layout = reach.layout
     if isinstance(layout, Padded):
-        if not q.is_cuda and (q.shape[1] <= _SHORT or dropout):
-            return _attend_by_products(q, k, v, reach, dropout)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if not qkv.is_cuda and (qkv.shape[1] <= _SHORT or dropout):
+            mixed: Tensor = _Products.apply(qkv, reach.bias(qkv.dtype), dropout)  # type: ignore[no-untyped-call]
+            return mixed
+        q, k, v = qkv.transpose(1, 3).unbind(2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=reach.mask, dropout_p=dropout).transpose(1, 2)
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and not dropout:
         from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only CUDA has it
 
         window = (-1, -1) if reach.half is None else (reach.half, reach.half)
         cu, longest = layout.cu_seqlens, layout.max_seqlen
-        mixed = varlen_attn(q, k, v, cu, cu, longest, longest, window_size=window)
-        assert isinstance(mixed, Tensor)
-        return mixed
+        q, k, v = qkv.unbind(1)
+        packed = varlen_attn(q, k, v, cu, cu, longest, longest, window_size=window)
+        assert isinstance(packed, Tensor)
+        return packed
     rows = reach.unpacked
-    padded = attend(q[rows.token_NM], k[rows.token_NM], v[rows.token_NM], rows.reach, dropout=dropout)
-    return padded.flatten(0, 1)[rows.slot_T]
+    return attend(qkv[rows.token_NM], rows.reach, dropout=dropout).flatten(0, 1)[rows.slot_T]
 
 
-def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, reach: Reach, dropout: float) -> Tensor:
-    q_BHLD = q.transpose(1, 2) * q.shape[-1] ** -0.5  # scaling the queries touches D / L of what scaling the scores would
-    scores_BHLL = torch.matmul(q_BHLD, k.transpose(1, 2).transpose(2, 3))
-    bias = reach.bias(scores_BHLL.dtype)
-    if bias is not None:
-        scores_BHLL = scores_BHLL + bias
-    weights_BHLL = torch.softmax(scores_BHLL, dim=-1)
-    return torch.matmul(drop(weights_BHLL, dropout), v.transpose(1, 2)).transpose(1, 2)
+class _Products(torch.autograd.Function):
+    """softmax(q k^T / sqrt(D) + bias) v with its gradient: what autograd would do, with fewer copies.
+
+    Queries, keys and values are laid out once as [3, N, L, D], N = B * H; the products scale as they multiply.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, bias_B1LL: Tensor | None, dropout: float) -> Tensor:
+        rows, length, _, heads, size = qkv.shape
+        q_NLD, k_NLD, v_NLD = qkv.permute(2, 0, 3, 1, 4).reshape(3, rows * heads, length, size)
+        scores_NLL = _scaled_product(q_NLD, k_NLD.mT, size**-0.5)
+        if bias_B1LL is not None:
+            scores_NLL.view(rows, heads, length, length).add_(bias_B1LL)
+        weights_NLL = torch.softmax(scores_NLL, dim=-1)
+        kept_NLL, ctx.factor = draw_kept(weights_NLL, dropout) if dropout else (None, 1.0)
+        used_NLL = weights_NLL if kept_NLL is None else masked_bits(weights_NLL, kept_NLL)
+        ctx.save_for_backward(q_NLD, k_NLD, v_NLD, weights_NLL, used_NLL, kept_NLL)
+        return _scaled_product(used_NLL, v_NLD, ctx.factor).view(rows, heads, length, size).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        q_NLD, k_NLD, v_NLD, weights_NLL, used_NLL, kept_NLL = ctx.saved_tensors
+        rows, length, heads, size = grads[0].shape
+        grad_NLD = grads[0].transpose(1, 2).reshape(q_NLD.shape)
+        grad_qkv_3NLD = q_NLD.new_empty(3, *q_NLD.shape)
+        _scaled_product(used_NLL.mT, grad_NLD, ctx.factor, out=grad_qkv_3NLD[2])
+        grad_NLL = _scaled_product(grad_NLD, v_NLD.mT, ctx.factor)
+        if kept_NLL is not None:
+            grad_NLL = masked_bits(grad_NLL, kept_NLL)
+        grad_NLL = torch._softmax_backward_data(grad_NLL, weights_NLL, -1, weights_NLL.dtype)
+        _scaled_product(grad_NLL, k_NLD, size**-0.5, out=grad_qkv_3NLD[0])
+        _scaled_product(grad_NLL.mT, q_NLD, size**-0.5, out=grad_qkv_3NLD[1])
+        return grad_qkv_3NLD.view(3, rows, heads, length, size).permute(1, 3, 0, 2, 4), None, None
+
+
+def _scaled_product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    """factor * (left x right), batched, without a pass of its own for the factor."""
+    return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor, out=out)

@@ -5,6 +5,9 @@ Shapes: ... any leading shape, H heads, D head size.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,16 +47,51 @@ def initialise(network: nn.Module, *, std: float = 0.02, residual_std: float | N
 def dropout(x: Tensor, p: float) -> Tensor:
     """`x` with each element set to 0 with probability `p` < 1 and the others divided by 1 - p; `x` itself at p = 0.
 
-    On a CPU the mask comes from 16 random bits an element, four elements to a draw of torch's default generator: a
-    quarter of the time of torch's own dropout. p is met to 2^-17. Reproducible under `torch.manual_seed`.
+    On a CPU: see `draw_kept`.
     """
     if p == 0.0:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    keep = words.view(torch.int16)[: x.numel()].view(x.shape).ge_(round(p * 2**16) - 2**15)
-    return x * keep.to(x.dtype).mul_(1.0 / (1.0 - p))
+    dropped: Tensor = _Dropout.apply(x, *draw_kept(x, p))  # type: ignore[no-untyped-call]
+    return dropped
+
+
+def draw_kept(x: Tensor, p: float) -> tuple[Tensor, float]:
+    """Which elements of the CPU tensor `x` a dropout of probability `p` keeps, and what they are multiplied by.
+
+    Eight random bits an element, from numpy's SFC64 that is seeded by torch's default generator, so that `torch.manual_seed`
+    repeats them: a tenth of the time of torch's own dropout. Within a call the share is a multiple of 1/256, chosen at random
+    next to `p` so that its mean is `p`; the factor belongs to that share, so every call keeps the expectation.
+
+    Returns:
+        An integer mask shaped as `x`, of its element size, all bits set where kept, and the factor 1 / (1 - share).
+    """
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    below = min(255, int(256 * p + (seed >> 24) * 2.0**-39))  # the upper 39 of the 63 bits are a uniform number
+    words = torch.from_numpy(np.random.SFC64(seed).random_raw((x.numel() + 7) // 8).view(np.uint8))
+    kept = words[: x.numel()].view(x.shape).ge_(below).neg_().view(torch.int8)  # 1 becomes 255, as int8 -1: all bits
+    return kept.to(_INTEGER_OF_SIZE[x.element_size()]), 256 / (256 - below)
+
+
+_INTEGER_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def masked_bits(x: Tensor, kept: Tensor) -> Tensor:
+    """`x` with 0 where `kept` is 0: an AND of bits, cheaper than a product in half precision."""
+    return x.view(kept.dtype).bitwise_and(kept).view(x.dtype)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.factor = factor
+        return masked_bits(x, kept).mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return masked_bits(grads[0].contiguous(), ctx.saved_tensors[0]).mul_(ctx.factor), None, None
 
 
 class Embeddings(nn.Module):
@@ -99,7 +137,36 @@ def rotary_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tens
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + D/2) of the heads in `x` [..., H, D] by `rotary_angles`, computed in fp32."""
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+def rotate(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (i, i + D/2) of queries and keys by `rotary_angles`, computed in fp32; values stay.
+
+    Args:
+        qkv: [..., 3, H, D].
+        cos, sin: [..., 1, D/2].
+    """
+    rotated: Tensor = _Rotate.apply(qkv, cos[..., None, :, :], sin[..., None, :, :])  # type: ignore[no-untyped-call]
+    return rotated
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation's gradient is the rotation back; one buffer for all three, instead of slices that autograd would add up."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(qkv, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grads[0], cos, -sin), None, None
+
+
+def _turned(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = qkv[..., :2, :, :].float().chunk(2, dim=-1)
+    turned = torch.empty(qkv.shape, dtype=qkv.dtype, device=qkv.device)
+    half = turned.shape[-1] // 2
+    turned[..., :2, :, :half] = first * cos - second * sin
+    turned[..., :2, :, half:] = second * cos + first * sin
+    turned[..., 2, :, :] = qkv[..., 2, :, :]
+    return turned

@@ -1,7 +1,7 @@
 """A masked language model: an encoder and its head, with vocabulary logits only where they are asked for.
 
 The generator of ELECTRA is one, and so is the encoder of the `mlm` objective. Shapes: T tokens of the flattened batch,
-N = B * K drawn positions, D hidden size, V vocabulary.
+N = B * K drawn positions, E embedding size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from electra.contracts import Batch, Noise
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead
-from electra.objectives.sampling import cross_entropy
+from electra.objectives.vocabulary import Guess, guess
 from electra.train.health import mlm_totals
 
 
@@ -25,11 +25,13 @@ class MaskedLanguageModel(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, batch: Batch, tokens: Tensor, positions_N: Tensor) -> Tensor:
-        """Vocabulary logits [N, V] at flat `positions_N` of `tokens` (shaped as `batch.tokens`)."""
+    def forward(
+        self, batch: Batch, tokens: Tensor, position_N: Tensor, original_N: Tensor, uniform_N: Tensor | None, temperature: float
+    ) -> Guess:
+        """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`; see `guess`."""
         hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
-        hidden_ND = hidden.flatten(0, -2).index_select(0, positions_N)
-        return self.head.logits(self.head.transform(hidden_ND), self.encoder.embeddings.table)
+        hidden_NE = self.head.transform(hidden.flatten(0, -2).index_select(0, position_N))
+        return guess(hidden_NE, self.encoder.embeddings.table, self.head.bias, original_N, uniform_N, temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,34 +41,41 @@ class Filled:
     Args:
         position_N: flat positions; entries of weight 0 only fill the shape.
         weight_N: 1 where the position was drawn, 0 where it fills up.
-        original_N: the tokens that stood there.
-        nll_N: cross entropy against them, with gradient.
-        probability_NV: the softmax it was read from, without gradient.
+        guess: what the model says there.
     """
 
     position_N: Tensor
     weight_N: Tensor
-    original_N: Tensor
-    nll_N: Tensor
-    probability_NV: Tensor
+    guess: Guess
+
+    @property
+    def loss(self) -> Tensor:
+        """Sum of the cross entropy over the drawn positions."""
+        return (self.guess.nll_N * self.weight_N).sum()
 
 
-def fill(model: MaskedLanguageModel, batch: Batch, mask_id: int) -> Filled:
-    """Mask the drawn positions of a batch and let `model` say what stood there; one forward pass."""
+def fill(
+    model: MaskedLanguageModel, batch: Batch, mask_id: int, uniform_N: Tensor | None = None, temperature: float = 1.0
+) -> Filled:
+    """Mask the drawn positions of a batch and let `model` say what stood there; one forward pass.
+
+    Args:
+        uniform_N: one random number for each position, where a token is to be sampled.
+        temperature: of the samples.
+    """
     position_N = batch.targets["drawn"].view(-1)
-    weight_N = batch.targets["drawn_weight"].view(-1)
     original_N = batch.tokens.view(-1).index_select(0, position_N)
     masked = put(batch.tokens, position_N, torch.full_like(original_N, mask_id), batch.targets["is_mask"].view(-1))
-    nll_N, probability_NV = cross_entropy(model(batch, masked, position_N), original_N)
-    return Filled(position_N=position_N, weight_N=weight_N, original_N=original_N, nll_N=nll_N, probability_NV=probability_NV)
+    guessed = model(batch, masked, position_N, original_N, uniform_N, temperature)
+    return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed)
 
 
 def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:
     """What the log and the health of a masked language model need of one micro-batch."""
     shape = batch.targets["drawn"].shape
     return mlm_totals(
-        filled.nll_N.view(shape),
-        (filled.probability_NV.argmax(-1) == filled.original_N).view(shape),
+        filled.guess.nll_N.detach().view(shape),
+        filled.guess.correct_N.view(shape),
         filled.position_N.view(shape),
         filled.weight_N.view(shape),
         batch.targets["candidates"],

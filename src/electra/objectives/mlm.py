@@ -51,7 +51,7 @@ class Mlm(nn.Module):
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         filled = fill(self.model, batch, self.mask_id)
         return Losses(
-            terms={"mlm": Term(total=(filled.nll_N * filled.weight_N).sum(), unit="drawn")},
+            terms={"mlm": Term(total=filled.loss, unit="drawn")},
             totals=totals_of(filled, batch),
         )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +26,6 @@ from electra.models.heads import RtdHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.tying import TyingMode
 from electra.objectives.masked import MaskedLanguageModel, fill, put, sampling_noise, totals_of
-from electra.objectives.sampling import sample, warm
 from electra.train.health import mlm_figures, rtd_figures, rtd_totals
 
 
@@ -107,23 +105,21 @@ class Rtd(nn.Module):
         return (Phase(name="joint", networks=("generator", "discriminator"), progress=step / steps),)
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
-        filled = fill(self.generator, batch, self.mask_id)
-        mlm, totals = (filled.nll_N * filled.weight_N).sum(), totals_of(filled, batch)
-        with torch.no_grad():
-            temperature = 1 + (self.temperature - 1) * math.exp(-phase.progress / self.temperature_decay)
-            sampled_N = sample(warm(filled.probability_NV, temperature), sampling_noise(noise, batch))
-            corrupted = put(batch.tokens, filled.position_N, sampled_N, filled.weight_N)
-            replaced = (corrupted != batch.tokens) & batch.layout.real
-        del filled  # the softmax over the vocabulary, the largest tensor of a step, is not needed beside the discriminator
+        temperature = 1 + (self.temperature - 1) * math.exp(-phase.progress / self.temperature_decay)
+        filled = fill(self.generator, batch, self.mask_id, sampling_noise(noise, batch), temperature)
+        sampled_N = filled.guess.sampled_N
+        assert sampled_N is not None
+        corrupted = put(batch.tokens, filled.position_N, sampled_N, filled.weight_N)
+        replaced = (corrupted != batch.tokens) & batch.layout.real
         logits, hidden = self.discriminator(batch, corrupted)
         real = batch.layout.real.to(logits.dtype)
         rtd = (F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none") * real).sum()
         return Losses(
             terms={
-                "mlm": Term(total=mlm, unit="drawn"),
+                "mlm": Term(total=filled.loss, unit="drawn"),
                 "rtd": Term(total=rtd, unit="tokens", weight=self.weight),
             },
-            totals=totals | rtd_totals(logits, replaced, hidden, batch.layout),
+            totals=totals_of(filled, batch) | rtd_totals(logits, replaced, hidden, batch.layout),
         )
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
