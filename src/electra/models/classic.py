@@ -19,7 +19,7 @@ from electra.config import STRICT
 from electra.contracts import Layout
 from electra.errors import ElectraError
 from electra.nn.attention import Reach, attend
-from electra.nn.layers import Embeddings, dropout, initialise
+from electra.nn.layers import Embeddings, dropout, initialise, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,11 @@ class ClassicLayer(nn.Module):
         self.dropout = config.hidden_dropout_prob
         self.attention_dropout = config.attention_probs_dropout_prob
 
-    def forward(self, hidden: Tensor, reach: Reach) -> Tensor:
+    def forward(self, hidden: Tensor, reach: Reach, at: Tensor | None = None) -> Tensor:
         p, attention_p = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
         qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
-        mixed = attend(qkv, reach, dropout=attention_p).flatten(-2)
+        mixed = take(attend(qkv, reach, dropout=attention_p).flatten(-2), at)
+        hidden = take(hidden, at)
         hidden = _add_and_norm(hidden, dropout(self.attention_output(mixed), p), self.attention_norm)
         return _add_and_norm(hidden, dropout(self.down(F.gelu(self.up(hidden))), p), self.norm)
 
@@ -125,7 +126,13 @@ class ClassicEncoder(nn.Module):
         initialise(self, std=config.initializer_range)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, types: Tensor, layout: Layout, embeddings: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        types: Tensor,
+        layout: Layout,
+        embeddings: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """Hidden states.
 
@@ -133,13 +140,14 @@ class ClassicEncoder(nn.Module):
             tokens, positions, types: int64 [...].
             layout: who may attend to whom.
             embeddings: [..., E], used instead of `self.embeddings(tokens, positions, types)`.
+            at: int64 [N], flat positions; only what stands there is computed behind the last layer's attention. None = all.
 
         Returns:
-            [..., D], in the compute type.
+            [..., D], or [N, D] at `at`, in the compute type.
         """
         reach = Reach(layout)
         hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
         hidden = self.embeddings_project(hidden)
         for layer in self.layers:
-            hidden = layer(hidden, reach)
+            hidden = layer(hidden, reach, at if layer is self.layers[-1] else None)
         return hidden

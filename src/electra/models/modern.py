@@ -22,7 +22,7 @@ from electra.config import STRICT
 from electra.contracts import Layout
 from electra.errors import ElectraError
 from electra.nn.attention import Reach, attend
-from electra.nn.layers import Embeddings, dropout, initialise, rotary_angles, rotate
+from electra.nn.layers import Embeddings, dropout, initialise, rotary_angles, rotate, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +109,11 @@ class ModernLayer(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.mlp_dropout = config.mlp_dropout
 
-    def forward(self, hidden: Tensor, reach: Reach, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, reach: Reach, cos: Tensor, sin: Tensor, at: Tensor | None = None) -> Tensor:
         attention_p, mlp_p = (self.attention_dropout, self.mlp_dropout) if self.training else (0.0, 0.0)
         qkv = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1))
-        mixed = attend(rotate(qkv, cos, sin), reach).flatten(-2)
+        mixed = take(attend(rotate(qkv, cos, sin), reach).flatten(-2), at)
+        hidden = take(hidden, at)
         # cast, then add: under autocast a sum of two types is several times slower
         hidden = hidden + dropout(self.attn["Wo"](mixed), attention_p).to(hidden.dtype)
         inner, gate = self.mlp["Wi"](self.mlp_norm(hidden)).chunk(2, dim=-1)
@@ -138,7 +139,13 @@ class ModernEncoder(nn.Module):
         initialise(self, std=config.initializer_range, residual_std=config.initializer_range / deep)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, types: Tensor, layout: Layout, embeddings: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        types: Tensor,
+        layout: Layout,
+        embeddings: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """Hidden states.
 
@@ -147,14 +154,16 @@ class ModernEncoder(nn.Module):
             types: not used by this family.
             layout: who may attend to whom.
             embeddings: [..., D], used instead of `self.embeddings(tokens, positions, types)`.
+            at: int64 [N], flat positions; only what stands there is computed behind the last layer's attention. None = all.
 
         Returns:
-            [..., D].
+            [..., D], or [N, D] at `at`.
         """
         everywhere = (Reach(layout), *rotary_angles(positions, self.head_size, self.global_theta))
         nearby = (Reach(layout, self.window), *rotary_angles(positions, self.head_size, self.local_theta))
         hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
         for layer in self.layers:
-            hidden = layer(hidden, *(everywhere if layer.is_global else nearby))
+            reached = everywhere if layer.is_global else nearby
+            hidden = layer(hidden, *reached, at if layer is self.layers[-1] else None)
         normed: Tensor = self.final_norm(hidden)
         return normed

@@ -94,6 +94,11 @@ class _Dropout(torch.autograd.Function):
         return masked_bits(grads[0].contiguous(), ctx.saved_tensors[0]).mul_(ctx.factor), None, None
 
 
+def take(hidden: Tensor, at: Tensor | None) -> Tensor:
+    """The hidden states [N, D] at flat positions `at`, int64 [N], of [..., D]; all of them, as they are, without positions."""
+    return hidden if at is None else hidden.flatten(0, -2).index_select(0, at)
+
+
 class Embeddings(nn.Module):
     """Tokens in, what the first layer sees out: tables, LayerNorm, dropout. The families say which tables there are.
 

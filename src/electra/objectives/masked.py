@@ -29,8 +29,8 @@ class MaskedLanguageModel(nn.Module):
         self, batch: Batch, tokens: Tensor, position_N: Tensor, original_N: Tensor, uniform_N: Tensor | None, temperature: float
     ) -> Guess:
         """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`; see `guess`."""
-        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
-        hidden_NE = self.head.transform(hidden.flatten(0, -2).index_select(0, position_N))
+        hidden_ND = self.encoder(tokens, batch.positions, batch.types, batch.layout, at=position_N)
+        hidden_NE = self.head.transform(hidden_ND)
         return guess(hidden_NE, self.encoder.embeddings.table, self.head.bias, original_N, uniform_N, temperature)
 
 

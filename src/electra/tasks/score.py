@@ -179,9 +179,10 @@ class FillMaskNetwork(nn.Module):
         self.top_k = min(top_k, encoder.config.vocab_size)
 
     def forward(self, batch: Batch) -> Tensor:
-        hidden = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
         masked = batch.tokens == self.mask_id
-        logits_MV = self.head(hidden[masked], self.encoder.embeddings.table)
+        place_M = masked.flatten().nonzero()[:, 0]
+        hidden_MD = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout, at=place_M)
+        logits_MV = self.head(hidden_MD, self.encoder.embeddings.table)
         probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(self.top_k, dim=-1)
         outputs = probability_MK.new_zeros(*batch.tokens.shape, self.top_k, 2)
         outputs[masked] = torch.stack([probability_MK, token_MK.to(probability_MK.dtype)], dim=-1)

@@ -108,23 +108,28 @@ class Optimizers:
         return {name: factor * self.config.lr * self.config.lr_scale.get(name, 1.0) for name in self.adam}
 
     def clip(self, networks: Sequence[str]) -> dict[str, Tensor]:
-        """Clip in place; returns each network's gradient norm before clipping (a 0-d tensor, not yet read)."""
+        """Measure, and have the next `step` clip; returns each network's gradient norm (a 0-d tensor, not yet read).
+
+        The fused kernel divides by `grad_scale` as it reads the gradients (what it does for torch's GradScaler), which saves a
+        pass over all of them.
+        """
         grads = {n: [p.grad for p in self.parameters[n].values() if p.grad is not None] for n in networks if n in self.adam}
         norms = {n: torch.nn.utils.get_total_norm(g) for n, g in grads.items()}
         common = torch.linalg.vector_norm(torch.stack(list(norms.values())))
-        for name, grad in grads.items():
-            norm = norms[name] if self.config.clip_per_network else common
-            torch._foreach_mul_(grad, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        for name, own in norms.items():
+            norm = own if self.config.clip_per_network else common
+            self.adam[name].grad_scale = ((norm + 1e-6) / self.config.clip).clamp(min=1.0)  # type: ignore[attr-defined]
         return norms
 
     def step(self, networks: Sequence[str], step: int) -> None:
-        """One update of `networks` with the learning rate of update `step`; their gradients are freed."""
+        """One update of `networks`, clipped, with the learning rate of update `step`; their gradients are freed."""
         factor = learning_rate_factor(step, self.steps, self.warmup)
         for name in networks:
             if name in self.adam:
                 for group in self.adam[name].param_groups:
                     group["lr"] = factor * group["peak_lr"]
                 self.adam[name].step()
+                self.adam[name].grad_scale = None  # type: ignore[attr-defined]  # it was this step's
         self.zero_grad()
 
     def zero_grad(self) -> None:
