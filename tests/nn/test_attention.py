@@ -7,6 +7,7 @@ from torch import Tensor
 from electra.contracts import Packed, Padded
 from electra.nn import attention
 from electra.nn.attention import Reach
+from electra.nn.layers import Rotary
 
 HEADS, SIZE = 3, 8
 
@@ -110,3 +111,21 @@ def test_dropout_acts_on_the_weights_on_long_rows_too(packed: bool, monkeypatch:
     assert not torch.allclose(once, attend(q, k, v, Reach(layout)))
     many = torch.stack([attend(q, k, v, Reach(layout), dropout=0.5) for _ in range(2000)]).mean(0)
     torch.testing.assert_close(many, attend(q, k, v, Reach(layout)), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("short", [256, 0], ids=["products", "sdpa"])
+def test_turned_queries_and_keys_on_every_path(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turning inside `attend` is turning before it, with its gradient; packed as padded."""
+    monkeypatch.setattr(attention, "_SHORT", short)
+    positions = torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 5, 6, 0, 1, 2])
+    row = torch.tensor([0] * 3 + [1] * 7 + [2] * 3)
+    q, k, v = _inputs(13)
+    rotary = Rotary.of(positions, SIZE, 100.0)
+    expected = attend(rotary.turn(q)[None], rotary.turn(k)[None], v[None], Reach(Padded(segments=row[None])))[0]
+    padded = Reach(Padded(segments=row[None]), None, Rotary.of(positions[None], SIZE, 100.0))
+    cu = torch.tensor([0, 3, 10, 13], dtype=torch.int32)
+    packed = Reach(Packed(cu_seqlens=cu, max_seqlen=7), None, rotary)
+    gradient = torch.autograd.grad(expected.square().sum(), (q, k, v), retain_graph=True)
+    for mixed in (attend(q[None], k[None], v[None], padded)[0], attend(q, k, v, packed)):
+        torch.testing.assert_close(mixed, expected)
+        torch.testing.assert_close(torch.autograd.grad(mixed.square().sum(), (q, k, v)), gradient)

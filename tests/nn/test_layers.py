@@ -1,8 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from electra.nn.layers import dropout, initialise, rotary_angles, rotate
+from electra.nn.layers import Rotary, dropout, geglu, initialise
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -81,18 +82,29 @@ def test_rotary_scores_depend_on_distance_only() -> None:
     q, k = torch.randn(1, 2, 8), torch.randn(1, 2, 8)
 
     def score(at: int, other: int) -> torch.Tensor:
-        qkv = torch.stack((q, k, q), dim=-3)
-        turned = [rotate(qkv, *rotary_angles(torch.tensor([position]), 8, 100.0)) for position in (at, other)]
-        assert torch.equal(turned[0][..., 2, :, :], q)
-        return (turned[0][..., 0, :, :] * turned[1][..., 1, :, :]).sum(-1)
+        turned = [Rotary.of(torch.tensor([position]), 8, 100.0).turn(x) for x, position in ((q, at), (k, other))]
+        return (turned[0] * turned[1]).sum(-1)
 
     torch.testing.assert_close(score(3, 7), score(53, 57))
     assert not torch.allclose(score(3, 7), score(3, 8), atol=1e-3)
     torch.testing.assert_close(score(5, 5), (q * k).sum(-1))
 
 
-def test_rotary_angles_are_fp32_and_keep_the_type_of_what_they_turn() -> None:
-    cos, sin = rotary_angles(torch.arange(6).view(2, 3), 4, 10_000.0)
-    assert cos.shape == sin.shape == (2, 3, 1, 2)
-    assert cos.dtype == torch.float32
-    assert rotate(torch.randn(2, 3, 3, 5, 4).bfloat16(), cos, sin).dtype == torch.bfloat16
+def test_rotary_turns_pairs_and_turns_them_back_in_the_type_it_was_given() -> None:
+    x, positions = torch.randn(2, 5, 3, 4), torch.tensor([[0, 1, 2], [0, 7, 8]])
+    rotary = Rotary.of(positions, 4, 10_000.0)
+    turned = rotary.turn(x)
+    pair, angle = x[1, 2, 1, [0, 2]], torch.tensor(7.0)
+    expected = torch.stack((pair[0] * angle.cos() - pair[1] * angle.sin(), pair[1] * angle.cos() + pair[0] * angle.sin()))
+    torch.testing.assert_close(turned[1, 2, 1, [0, 2]], expected)
+    torch.testing.assert_close(turned[:, :, 0], x[:, :, 0])
+    torch.testing.assert_close(rotary.turn(turned, back=True), x)
+    assert rotary.cos.dtype == torch.float32
+    assert rotary.turn(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_geglu_and_its_gradient_are_those_of_its_definition() -> None:
+    both = torch.randn(3, 5, 14, dtype=torch.float64, requires_grad=True)
+    inner, gate = both.chunk(2, -1)
+    torch.testing.assert_close(geglu(both), F.gelu(inner) * gate)
+    assert torch.autograd.gradcheck(geglu, both)

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from electra.config import STRICT
 from electra.contracts import Layout
 from electra.errors import ElectraError
 from electra.nn.attention import Reach, attend
-from electra.nn.layers import Embeddings, dropout, initialise, rotary_angles, rotate, take
+from electra.nn.layers import Embeddings, Rotary, dropout, geglu, initialise, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +108,15 @@ class ModernLayer(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.mlp_dropout = config.mlp_dropout
 
-    def forward(self, hidden: Tensor, reach: Reach, cos: Tensor, sin: Tensor, at: Tensor | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, reach: Reach, at: Tensor | None = None) -> Tensor:
         attention_p, mlp_p = (self.attention_dropout, self.mlp_dropout) if self.training else (0.0, 0.0)
         qkv = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1))
-        mixed = take(attend(rotate(qkv, cos, sin), reach).flatten(-2), at)
+        mixed = take(attend(qkv, reach).flatten(-2), at)
         hidden = take(hidden, at)
         # cast, then add: under autocast a sum of two types is several times slower
         hidden = hidden + dropout(self.attn["Wo"](mixed), attention_p).to(hidden.dtype)
-        inner, gate = self.mlp["Wi"](self.mlp_norm(hidden)).chunk(2, dim=-1)
-        update: Tensor = self.mlp["Wo"](dropout(F.gelu(inner) * gate, mlp_p))
+        gated = geglu(self.mlp["Wi"](self.mlp_norm(hidden)))
+        update: Tensor = self.mlp["Wo"](dropout(gated, mlp_p))
         return hidden + update.to(hidden.dtype)
 
 
@@ -159,11 +158,11 @@ class ModernEncoder(nn.Module):
         Returns:
             [..., D], or [N, D] at `at`.
         """
-        everywhere = (Reach(layout), *rotary_angles(positions, self.head_size, self.global_theta))
-        nearby = (Reach(layout, self.window), *rotary_angles(positions, self.head_size, self.local_theta))
+        everywhere = Reach(layout, None, Rotary.of(positions, self.head_size, self.global_theta))
+        nearby = Reach(layout, self.window, Rotary.of(positions, self.head_size, self.local_theta))
         hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
         for layer in self.layers:
-            reached = everywhere if layer.is_global else nearby
-            hidden = layer(hidden, *reached, at if layer is self.layers[-1] else None)
+            reach = everywhere if layer.is_global else nearby
+            hidden = layer(hidden, reach, at if layer is self.layers[-1] else None)
         normed: Tensor = self.final_norm(hidden)
         return normed

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from electra.contracts import Layout, Packed, Padded
-from electra.nn.layers import draw_kept, masked_bits
+from electra.nn.layers import Rotary, draw_kept, masked_bits
 
 #: rows up to this length take the matrix-product path on a CPU
 _SHORT = 256
@@ -36,10 +36,11 @@ class Reach:
     Args:
         layout: documents and padding of the batch.
         window: a token sees tokens at most `window // 2` away (ModernBERT's `local_attention`); None = no limit.
+        rotary: turns queries and keys by their positions; None = they are not turned.
     """
 
-    def __init__(self, layout: Layout, window: int | None = None) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, window: int | None = None, rotary: Rotary | None = None) -> None:
+        self.layout, self.rotary = layout, rotary
         self.half = None if window is None else window // 2
         self._biases: dict[torch.dtype, Tensor] = {}
 
@@ -67,19 +68,24 @@ class Reach:
     def unpacked(self) -> _Unpacked:
         """A packed batch as padded rows, one document a row."""
         assert isinstance(self.layout, Packed)
-        return _Unpacked(self.layout, None if self.half is None else 2 * self.half)
+        return _Unpacked(self.layout, None if self.half is None else 2 * self.half, self.rotary)
+
+    def turn(self, x: Tensor) -> Tensor:
+        """Queries or keys, [B, H, L, D] or [T, H, D], turned by their positions."""
+        return x if self.rotary is None else self.rotary.turn(x)
 
 
 class _Unpacked:
     """Index maps between [T] and [N, M], and the reach of the padded rows."""
 
-    def __init__(self, layout: Packed, window: int | None) -> None:
+    def __init__(self, layout: Packed, window: int | None, rotary: Rotary | None) -> None:
         starts_N, lengths_N = layout.cu_seqlens[:-1].long(), layout.cu_seqlens.diff()
         column_M = torch.arange(layout.max_seqlen, device=starts_N.device)
         real_NM = column_M[None, :] < lengths_N[:, None]
         self.token_NM = torch.where(real_NM, starts_N[:, None] + column_M, 0)
         self.slot_T = real_NM.flatten().nonzero()[:, 0]
-        self.reach = Reach(Padded(segments=real_NM.int() - 1), window)
+        placed = None if rotary is None else rotary.at(self.token_NM)
+        self.reach = Reach(Padded(segments=real_NM.int() - 1), window, placed)
 
 
 def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
@@ -96,9 +102,10 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
     layout = reach.layout
     if isinstance(layout, Padded):
         if not qkv.is_cuda and (qkv.shape[1] <= _SHORT or dropout):
-            mixed: Tensor = _Products.apply(qkv, reach.bias(qkv.dtype), dropout)  # type: ignore[no-untyped-call]
+            mixed: Tensor = _Products.apply(qkv, reach.bias(qkv.dtype), reach.rotary, dropout)  # type: ignore[no-untyped-call]
             return mixed
         q, k, v = qkv.transpose(1, 3).unbind(2)
+        q, k = reach.turn(q), reach.turn(k)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=reach.mask, dropout_p=dropout).transpose(1, 2)
     if qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and not dropout:
         from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only CUDA has it
@@ -106,7 +113,7 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
         window = (-1, -1) if reach.half is None else (reach.half, reach.half)
         cu, longest = layout.cu_seqlens, layout.max_seqlen
         q, k, v = qkv.unbind(1)
-        packed = varlen_attn(q, k, v, cu, cu, longest, longest, window_size=window)
+        packed = varlen_attn(reach.turn(q), reach.turn(k), v, cu, cu, longest, longest, window_size=window)
         assert isinstance(packed, Tensor)
         return packed
     rows = reach.unpacked
@@ -116,13 +123,17 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
 class _Products(torch.autograd.Function):
     """softmax(q k^T / sqrt(D) + bias) v with its gradient: what autograd would do, with fewer copies.
 
-    Queries, keys and values are laid out once as [3, N, L, D], N = B * H; the products scale as they multiply.
+    Queries, keys and values are laid out once as [3, N, L, D], N = B * H, and turned there; products scale as they multiply.
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, bias_B1LL: Tensor | None, dropout: float) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, bias_B1LL: Tensor | None, rotary: Rotary | None, dropout: float) -> Tensor:
         rows, length, _, heads, size = qkv.shape
-        q_NLD, k_NLD, v_NLD = qkv.permute(2, 0, 3, 1, 4).reshape(3, rows * heads, length, size)
+        qkv_3BHLD = qkv.permute(2, 0, 3, 1, 4).contiguous()
+        if rotary is not None:
+            qkv_3BHLD[:2] = rotary.turn(qkv_3BHLD[:2])
+        ctx.rotary = rotary
+        q_NLD, k_NLD, v_NLD = qkv_3BHLD.view(3, rows * heads, length, size)
         scores_NLL = _scaled_product(q_NLD, k_NLD.mT, size**-0.5)
         if bias_B1LL is not None:
             scores_NLL.view(rows, heads, length, length).add_(bias_B1LL)
@@ -133,7 +144,7 @@ class _Products(torch.autograd.Function):
         return _scaled_product(used_NLL, v_NLD, ctx.factor).view(rows, heads, length, size).transpose(1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         q_NLD, k_NLD, v_NLD, weights_NLL, used_NLL, kept_NLL = ctx.saved_tensors
         rows, length, heads, size = grads[0].shape
         grad_NLD = grads[0].transpose(1, 2).reshape(q_NLD.shape)
@@ -145,7 +156,10 @@ class _Products(torch.autograd.Function):
         grad_NLL = torch._softmax_backward_data(grad_NLL, weights_NLL, -1, weights_NLL.dtype)
         _scaled_product(grad_NLL, k_NLD, size**-0.5, out=grad_qkv_3NLD[0])
         _scaled_product(grad_NLL.mT, q_NLD, size**-0.5, out=grad_qkv_3NLD[1])
-        return grad_qkv_3NLD.view(3, rows, heads, length, size).permute(1, 3, 0, 2, 4), None, None
+        grad_3BHLD = grad_qkv_3NLD.view(3, rows, heads, length, size)
+        if ctx.rotary is not None:
+            grad_3BHLD[:2] = ctx.rotary.turn(grad_3BHLD[:2], back=True)
+        return grad_3BHLD.permute(1, 3, 0, 2, 4), None, None, None
 
 
 def _scaled_product(left: Tensor, right: Tensor, factor: float, out: Tensor | None = None) -> Tensor:

@@ -126,52 +126,57 @@ class Embeddings(nn.Module):
         return dropout(self.norm(self.look_up(tokens, positions, types)), self.dropout if self.training else 0.0)
 
 
-def rotary_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of rotary positions (Su et al., 2021), in fp32.
+class Rotary:
+    """Rotary positions (Su et al., 2021): the pairs (i, i + D/2) of a head are turned by an angle that grows with the position.
 
     Args:
-        positions: int64 [...].
-        head_size: D, even.
-        theta: the base; the wavelengths go from 2 pi to 2 pi theta.
-
-    Returns:
-        Two of [..., 1, D/2]; the 1 stands for the heads.
+        cos, sin: fp32 [B, L, D] or [T, D]; the first half of the sines is negative, so that x turned is
+            x * cos + (x with its halves exchanged) * sin.
     """
-    exponents = torch.arange(0, head_size, 2, dtype=torch.float32, device=positions.device) / head_size
-    angles = (positions[..., None].float() * (1.0 / theta**exponents))[..., None, :]
-    return angles.cos(), angles.sin()
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos, sin
+
+    @classmethod
+    def of(cls, positions: Tensor, head_size: int, theta: float) -> Rotary:
+        """Of int64 `positions` [B, L] or [T], for heads of an even size; the wavelengths go from 2 pi to 2 pi theta."""
+        exponents = torch.arange(0, head_size, 2, dtype=torch.float32, device=positions.device) / head_size
+        angles = positions[..., None].float() * (1.0 / theta**exponents)
+        cos, sin = angles.cos(), angles.sin()
+        return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+
+    def at(self, index: Tensor) -> Rotary:
+        """Of the tokens `index` [N, M] of a packed batch."""
+        return Rotary(self.cos[index], self.sin[index])
+
+    def turn(self, x: Tensor, back: bool = False) -> Tensor:
+        """`x` [..., B, H, L, D] or [T, H, D] turned, or turned back, computed in fp32 and given in its own type."""
+        other = x.roll(x.shape[-1] // 2, dims=-1).float()
+        cos, sin = self.cos.unsqueeze(1), self.sin.unsqueeze(1)
+        return torch.addcmul(x.float() * cos, other, sin, value=-1 if back else 1).to(x.dtype)
 
 
-def rotate(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (i, i + D/2) of queries and keys by `rotary_angles`, computed in fp32; values stay.
-
-    Args:
-        qkv: [..., 3, H, D].
-        cos, sin: [..., 1, D/2].
-    """
-    rotated: Tensor = _Rotate.apply(qkv, cos[..., None, :, :], sin[..., None, :, :])  # type: ignore[no-untyped-call]
-    return rotated
+def geglu(both: Tensor) -> Tensor:
+    """GELU of the first half of the last axis times the second (Shazeer, 2020); [..., 2 I] -> [..., I]."""
+    gated: Tensor = _GeGlu.apply(both)  # type: ignore[no-untyped-call]
+    return gated
 
 
-class _Rotate(torch.autograd.Function):
-    """A rotation's gradient is the rotation back; one buffer for all three, instead of slices that autograd would add up."""
+class _GeGlu(torch.autograd.Function):
+    """Both gradients go into one tensor, which the projection before it takes as it is."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(qkv, cos, sin)
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        ctx.save_for_backward(both)
+        inner, gate = both.chunk(2, dim=-1)
+        return F.gelu(inner).mul_(gate)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, -sin), None, None
-
-
-def _turned(qkv: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = qkv[..., :2, :, :].float().chunk(2, dim=-1)
-    turned = torch.empty(qkv.shape, dtype=qkv.dtype, device=qkv.device)
-    half = turned.shape[-1] // 2
-    turned[..., :2, :, :half] = first * cos - second * sin
-    turned[..., :2, :, half:] = second * cos + first * sin
-    turned[..., 2, :, :] = qkv[..., 2, :, :]
-    return turned
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (both,) = ctx.saved_tensors
+        inner, gate = both.chunk(2, dim=-1)
+        grad = torch.empty_like(both)
+        grad_inner, grad_gate = grad.chunk(2, dim=-1)
+        torch.ops.aten.gelu_backward.grad_input(grads[0] * gate, inner, grad_input=grad_inner)
+        torch.mul(F.gelu(inner), grads[0], out=grad_gate)
+        return grad
