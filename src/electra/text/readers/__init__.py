@@ -20,17 +20,18 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from electra.errors import ElectraError
 from electra.text.clean import Counts, clean
+from electra.text.drops import Drops
+from electra.text.readers.options import DocumentKind, Errors, ReadOptions
 
-#: what makes one document of a text file: the whole file, lines up to an empty line, or a line
-DocumentKind = Literal["file", "block", "line"]
-#: what happens at a byte that is not UTF-8: stop, or U+FFFD and a count
-DecodingErrors = Literal["strict", "replace"]
+__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read"]
+
+READ_DEFAULTS = ReadOptions()
 
 #: characters; a longer document goes on as the next one
 LONGEST = 1 << 17
@@ -50,49 +51,39 @@ class Document:
     line: int
 
 
-def read(
-    paths: Sequence[str | Path],
-    counts: Counts,
-    *,
-    document: DocumentKind = "block",
-    text_field: str = "text",
-    errors: DecodingErrors = "strict",
-) -> Iterator[Document]:
+def read(paths: Sequence[str | Path], drops: Drops, options: ReadOptions = READ_DEFAULTS) -> Iterator[Document]:
     """The clean, non-empty documents of `paths`, in order.
 
     Args:
         paths: files, folders and globs (`**` too). Every path is looked up before the first document is read.
-        counts: what was skipped, dropped, removed and cut is added here.
-        document: what one document of a text file is; a row of a jsonl file always is one.
-        text_field: the field of a jsonl row that holds the text.
-        errors: what to do with bytes that are not UTF-8.
+        drops: what was skipped, dropped, removed and cut is added here; a file is begun before its first document comes.
+        options: how files become documents.
 
     Raises:
         ElectraError: E-C100 nothing at a path, E-C101 a kind of file that is not known, E-D100 not UTF-8, E-D101 cannot be
             read, E-D102 a jsonl row that is no JSON object, E-D103 a row without text.
     """
-    files = find_files(paths, counts)
-    return _documents(files, counts, document, text_field, errors)
+    files = find_files(paths, drops)
+    return _documents(files, drops, options)
 
 
-def _documents(
-    files: Iterable[Path], counts: Counts, kind: DocumentKind, text_field: str, errors: DecodingErrors
-) -> Iterator[Document]:
+def _documents(files: Iterable[Path], drops: Drops, options: ReadOptions) -> Iterator[Document]:
     for path in files:
-        texts = _decoded(path, errors, counts)
+        counts = drops.begin(str(path))
+        texts = _decoded(path, options.errors, counts)
         rows = _kind(path) == ".jsonl"
-        raw = _rows(path, texts, text_field, counts) if rows else _text_documents(texts, kind, counts)
+        raw = _rows(path, texts, options.text_field[0], counts) if rows else _text_documents(texts, options.document, counts)
         for line, text in raw:
             if cleaned := clean(text, counts):
                 yield Document(cleaned, str(path), line)
             else:
-                counts["dropped: empty documents"] += 1
+                drops.add("dropped: empty documents", str(path), line)
 
 
 # -- which files ---------------------------------------------------------------------------------------------------------
 
 
-def find_files(paths: Sequence[str | Path], counts: Counts) -> list[Path]:
+def find_files(paths: Sequence[str | Path], drops: Drops) -> list[Path]:
     """The text files among `paths`, each once, folders and globs expanded in sorted order.
 
     In folders and globs, files of other kinds and hidden files are skipped and counted; a file that is named itself must be of
@@ -112,11 +103,11 @@ def find_files(paths: Sequence[str | Path], counts: Counts) -> list[Path]:
         if not matches:
             raise ElectraError("E-C100", str(path), "no such file or folder, and no file matches", "check the path")
         for match in matches:
-            _collect(Path(match), found, seen, counts)
+            _collect(Path(match), found, seen, drops)
     return found
 
 
-def _collect(path: Path, found: list[Path], seen: set[tuple[int, int]], counts: Counts) -> None:
+def _collect(path: Path, found: list[Path], seen: set[tuple[int, int]], drops: Drops) -> None:
     """Adds `path`, or all that is below it, to `found`. `seen` holds (device, inode) of what was met before."""
     pending = [path]
     while pending:
@@ -129,15 +120,16 @@ def _collect(path: Path, found: list[Path], seen: set[tuple[int, int]], counts: 
             raise _unreadable(path, error) from None
         identity = (status.st_dev, status.st_ino)
         if not folder and (_kind(path) is None or not stat.S_ISREG(status.st_mode)):
-            counts["skipped: files of another kind"] += 1
+            drops.add("skipped: files of another kind", str(path))
         elif identity in seen:
-            counts["skipped: files and folders met a second time"] += 1
+            drops.add("skipped: files and folders met a second time", str(path))
         elif folder:
             seen.add(identity)
-            visible = [child for child in below if not child.name.startswith(".")]
-            if hidden := len(below) - len(visible):
-                counts["skipped: hidden files and folders"] += hidden
-            pending += visible
+            for child in below:
+                if child.name.startswith("."):
+                    drops.add("skipped: hidden files and folders", str(child))
+                else:
+                    pending.append(child)
         else:
             seen.add(identity)
             found.append(path)
@@ -157,7 +149,7 @@ def _unreadable(path: Path, error: Exception) -> ElectraError:
 # -- bytes -> text -------------------------------------------------------------------------------------------------------
 
 
-def _decoded(path: Path, errors: DecodingErrors, counts: Counts) -> Iterator[str]:
+def _decoded(path: Path, errors: Errors, counts: Counts) -> Iterator[str]:
     """The text of a file in blocks, without byte order mark, line breaks as LF."""
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     try:
@@ -183,7 +175,7 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, pa.input_stream(str(path), compression=compression)) if compression else path.open("rb")
 
 
-def _decode(path: Path, raw: bytes, offset: int, final: bool, errors: DecodingErrors, counts: Counts) -> tuple[str, int]:
+def _decode(path: Path, raw: bytes, offset: int, final: bool, errors: Errors, counts: Counts) -> tuple[str, int]:
     """The text of `raw` and how many bytes it took: a character may go on in the next block."""
     try:
         return codecs.utf_8_decode(raw, "strict", final)
