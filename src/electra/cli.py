@@ -6,6 +6,7 @@ Exit codes are those of `errors.ExitCode`.
 
 from __future__ import annotations
 
+import io
 import itertools
 import signal
 import sys
@@ -145,6 +146,9 @@ def corpus_inspect(path: Annotated[Path, typer.Argument(help="A corpus directory
 
     summary = corpus.inspect(path)
     _print_manifest(path, summary)
+    for cause, places in summary.manifest.samples.items():
+        for place in places:
+            typer.echo(f"{cause}, for example {place}")
     for number, sample in enumerate(summary.samples, start=1):
         typer.echo(f"sample {number}: {sample}")
 
@@ -347,6 +351,8 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # ended from outside, a verb still removes what it left half-written; runs have a handler of their own, which saves
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except ElectraError as error:

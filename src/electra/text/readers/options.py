@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,9 @@ DocumentKind = Literal["file", "block", "line"]
 FileKind = Literal["txt", "jsonl", "csv", "tsv", "parquet"]
 #: what happens at something bad: stop; or go on, with U+FFFD in place of bad bytes; or go on without it
 Errors = Literal["strict", "replace", "skip"]
+
+#: Python's codecs for other things than the text of files
+_ESCAPES = ("idna", "punycode", "raw-unicode-escape", "unicode-escape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +47,14 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if not self.text_field or not all(self.text_field):
             raise ElectraError("E-C108", "text_field", "names no field", "name the field that holds the text")
-        try:
-            if self.encoding is not None:
-                "a".encode(self.encoding)
-        except (LookupError, ValueError):  # UnicodeError is a ValueError: `undefined`, which is no encoding either
+        if self.encoding is not None and not _is_known(self.encoding):
             fix = "see Python's list of standard encodings: gb18030, big5, shift_jis, cp1252, latin-1, utf-16 ..."
-            raise ElectraError("E-C107", "encoding", f"{self.encoding!r} is not known", fix) from None
+            raise ElectraError("E-C107", "encoding", f"{self.encoding!r} is not known", fix)
+
+
+def _is_known(encoding: str) -> bool:
+    try:
+        "a".encode(encoding)
+    except (LookupError, ValueError):  # `rot13`, which is not of text; `undefined`, which raises a ValueError
+        return False
+    return codecs.lookup(encoding).name.replace("_", "-") not in _ESCAPES
