@@ -95,7 +95,7 @@ def tokenizer_train(
     size = trained.tokenizer.vocab_size
     fewer = f" (the text has no more; {vocab_size:,} were asked for)" if size < vocab_size else ""
     typer.echo(f"{out}: {size:,} entries{fewer} from {trained.documents:,} documents, {trained.bytes:,} bytes")
-    _print_counts(trained.counts)
+    _print_counts(trained.counts, trained.samples)
 
 
 @tokenizer_app.command("inspect")
@@ -146,9 +146,6 @@ def corpus_inspect(path: Annotated[Path, typer.Argument(help="A corpus directory
 
     summary = corpus.inspect(path)
     _print_manifest(path, summary)
-    for cause, places in summary.manifest.samples.items():
-        for place in places:
-            typer.echo(f"{cause}, for example {place}")
     for number, sample in enumerate(summary.samples, start=1):
         typer.echo(f"sample {number}: {sample}")
 
@@ -310,9 +307,11 @@ def _show_progress(line: str) -> None:
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
 
-def _print_counts(counts: Mapping[str, int]) -> None:
+def _print_counts(counts: Mapping[str, int], samples: Mapping[str, Sequence[str]]) -> None:
     for cause, count in counts.items():
         typer.echo(f"  {cause}: {count:,}")
+        for place in samples.get(cause, ()):
+            typer.echo(f"    {place}")
 
 
 def _print_manifest(path: Path, summary: Summary) -> None:
@@ -321,7 +320,7 @@ def _print_manifest(path: Path, summary: Summary) -> None:
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
-    _print_counts(manifest.counts)
+    _print_counts(manifest.counts, manifest.samples)
     for warning in manifest.warnings:
         typer.echo(f"warning: {warning}")
 

@@ -198,7 +198,7 @@ class _Writer:
         counts = self._drops.total
         if not self._documents:
             told = "; ".join(f"{cause}: {count}" for cause, count in sorted(counts.items()))
-            raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and files")
+            raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and --format")
         shards = self._shards.finish()
         self._end_sources(None)
         sync(self._directory / "sources.jsonl")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -223,12 +223,13 @@ def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool)
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed."""
+    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed, some places."""
 
     tokenizer: Tokenizer
     documents: int
     bytes: int
     counts: Counts
+    samples: Mapping[str, Sequence[str]]
 
 
 def train_on_files(
@@ -242,7 +243,8 @@ def train_on_files(
     """A tokenizer from the documents of `paths`; see `readers.read` and `train`, whose errors it raises."""
     texts = _CleanTexts(paths, options)
     tokenizer = train(texts, vocab_size, lowercase=lowercase, strip_accents=strip_accents)
-    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=texts.drops.total)
+    drops = texts.drops
+    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=drops.total, samples=drops.samples)
 
 
 class _CleanTexts:

@@ -144,6 +144,12 @@ def test_text_full_of_zero_bytes_is_not_taken_for_utf_8(reading: Read, tmp_path:
     assert reading(path, errors="skip").lost == {"dropped: files of unknown encoding": 1}
 
 
+def test_escape_sequences_are_not_taken_for_utf_8(reading: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "今日は天気がいい".encode("iso2022_jp"))
+    assert "ISO-2022" in str(refusal(reading, path))
+    assert reading(path, encoding="iso2022_jp").texts == ["今日は天気がいい"]
+
+
 # -- proposed ------------------------------------------------------------------------------------------------------------
 
 

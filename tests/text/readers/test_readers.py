@@ -125,12 +125,12 @@ def test_one_very_long_line(tmp_path: Path, unit: str, document: DocumentKind) -
     path = write(tmp_path / "a.txt", "before\n" + unit * length + "\nafter\n")
     drops = Drops()
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     found = sizes = 0
     for text in (document.text for document in read([path], drops, ReadOptions(document=document))):
         found += text.count(unit.strip())
         sizes = max(sizes, len(text))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == length
@@ -155,9 +155,9 @@ def test_many_empty_documents(tmp_path: Path, name: str) -> None:
     empty = "\n" if name == "a.txt" else '{"text": ""}\n'
     path = write(tmp_path / name, empty * 200_000)
     drops = Drops()
-    started = time.perf_counter()
+    started = time.process_time()
     assert texts_of(path, drops, "line") == []
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert lost(drops) == {"dropped: empty documents": 200_000}
 
 

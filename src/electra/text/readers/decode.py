@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from electra.errors import ElectraError
+from electra.text.drops import printable
 from electra.text.readers.encodings import certain, plausible
 from electra.text.readers.find import COMPRESSION
 from electra.text.readers.source import BROKEN_OFF, UNREADABLE, Source, reason
@@ -87,6 +88,8 @@ def _decoder(source: Source, raw: bytes) -> _Decoder | None:
         why, fix = f"{encoding} without a byte order mark", f"--encoding {encoding}-le or {encoding}-be"
     elif not mark and given is None and abs(raw[::2].count(0) - raw[1::2].count(0)) > _NUL_SHARE * len(raw):
         why, fix = "so many zero bytes are in no UTF-8 text", f"if it is text, give its --encoding{plausible(raw, 0)}"
+    elif not mark and given is None and b"\x1b$" in raw:
+        why, fix = "escape sequences of ISO-2022 are in no UTF-8 text", "give its --encoding, iso2022_jp say"
     if why:
         source.lose("dropped: files of unknown encoding", "E-D100", None, why, fix)
         return None
@@ -127,7 +130,7 @@ class _Decoder:
             fix = f"it is UTF-8 up to there: mend the file, {_ON}"
         else:
             fix = f"say what it is with --encoding{plausible(error.object, error.start)}, {_ON}"
-        return ElectraError("E-D100", where, why, fix)
+        return ElectraError("E-D100", where, why, printable(fix))
 
 
 def _what(error: UnicodeDecodeError, byte: int) -> str:
