@@ -6,6 +6,7 @@ Exit codes are those of `errors.ExitCode`.
 
 from __future__ import annotations
 
+import io
 import itertools
 import signal
 import sys
@@ -35,9 +36,19 @@ Unit = Annotated[
     Literal["file", "block", "line"],
     typer.Option(help="What one document is in .txt files: a file, a blank-line block, a line."),
 ]
-TextField = Annotated[str, typer.Option(help="The field of .jsonl files that holds the text.")]
-BadBytes = Annotated[
-    Literal["strict", "replace"], typer.Option(help="Invalid UTF-8: stop and say where, or replace it and count.")
+TextField = Annotated[
+    list[str], typer.Option(help="A field or column that holds text, `body.text` say; again for more, which are joined.")
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of files without byte order mark: gb18030, latin-1 ...; none = UTF-8.", show_default=False)
+]
+Kind = Annotated[
+    Literal["txt", "jsonl", "csv", "tsv", "parquet"] | None,
+    typer.Option("--format", help="The kind of all files; none = by their names.", show_default=False),
+]
+Errors = Annotated[
+    Literal["strict", "replace", "skip"],
+    typer.Option(help="At something bad: stop and say where; put U+FFFD for bad bytes; or leave it out. All is counted."),
 ]
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 
@@ -56,32 +67,35 @@ _debug = False
 
 @tokenizer_app.command("train")
 def tokenizer_train(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs: .txt, .jsonl, also .gz and .zst.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs: .txt .jsonl .csv .tsv (.gz .zst) .parquet")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     vocab_size: Annotated[int, typer.Option(help="Entries, special tokens included.")] = 16_000,
     lowercase: Annotated[bool, typer.Option(help="Lower-case everything.")] = False,
     strip_accents: Annotated[bool, typer.Option(help="Remove accents.")] = False,
     document: Unit = "block",
-    text_field: TextField = "text",
-    errors: BadBytes = "strict",
+    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
+    encoding: Encoding = None,
+    format: Kind = None,
+    errors: Errors = "strict",
     overwrite: Annotated[bool, typer.Option(help="Replace what is in the directory.")] = False,
 ) -> None:
     """Train a WordPiece tokenizer on your text."""
     from electra.storage import published
+    from electra.text.readers import ReadOptions
     from electra.text.tokenizer import train_on_files
 
+    options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise ElectraError("E-C460", str(out), "the directory is not empty", "choose another --out, or add --overwrite")
     trained = train_on_files(
-        paths, vocab_size, document=document, text_field=text_field, errors=errors, lowercase=lowercase,
-        strip_accents=strip_accents,
+        paths, vocab_size, options=options, lowercase=lowercase, strip_accents=strip_accents,
     )  # fmt: skip
     with published(out) as directory:
         trained.tokenizer.save(directory)
     size = trained.tokenizer.vocab_size
     fewer = f" (the text has no more; {vocab_size:,} were asked for)" if size < vocab_size else ""
     typer.echo(f"{out}: {size:,} entries{fewer} from {trained.documents:,} documents, {trained.bytes:,} bytes")
-    _print_counts(trained.counts)
+    _print_counts(trained.counts, trained.samples)
 
 
 @tokenizer_app.command("inspect")
@@ -101,21 +115,25 @@ def tokenizer_inspect(
 
 @corpus_app.command("build")
 def corpus_build(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs: .txt, .jsonl, also .gz and .zst.")],
+    paths: Annotated[list[str], typer.Argument(help="Files, folders, globs: .txt .jsonl .csv .tsv (.gz .zst) .parquet")],
     tokenizer: Annotated[Path, typer.Option(help="Directory, tokenizer.json or vocab.txt.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     document: Unit = "block",
-    text_field: TextField = "text",
-    errors: BadBytes = "strict",
+    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
+    encoding: Encoding = None,
+    format: Kind = None,
+    errors: Errors = "strict",
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
 ) -> None:
     """Turn text into a corpus of token shards."""
     from electra.text import corpus
+    from electra.text.readers import ReadOptions
     from electra.text.tokenizer import load
 
+    options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     corpus.build(
-        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, seed=seed, overwrite=overwrite,
+        paths, load(tokenizer), out, options=options, seed=seed, overwrite=overwrite,
         progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
     )  # fmt: skip
     _print_manifest(out, corpus.inspect(out, samples=0))
@@ -289,9 +307,11 @@ def _show_progress(line: str) -> None:
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
 
-def _print_counts(counts: Mapping[str, int]) -> None:
+def _print_counts(counts: Mapping[str, int], samples: Mapping[str, Sequence[str]]) -> None:
     for cause, count in counts.items():
         typer.echo(f"  {cause}: {count:,}")
+        for place in samples.get(cause, ()):
+            typer.echo(f"    {place}")
 
 
 def _print_manifest(path: Path, summary: Summary) -> None:
@@ -300,7 +320,7 @@ def _print_manifest(path: Path, summary: Summary) -> None:
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
-    _print_counts(manifest.counts)
+    _print_counts(manifest.counts, manifest.samples)
     for warning in manifest.warnings:
         typer.echo(f"warning: {warning}")
 
@@ -330,6 +350,8 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # ended from outside, a verb still removes what it left half-written; runs have a handler of their own, which saves
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except ElectraError as error:

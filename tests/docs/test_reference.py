@@ -100,7 +100,7 @@ def test_every_figure_and_every_verdict_is_explained(root: Path) -> None:
 
 
 def test_everything_that_is_dropped_is_named(root: Path) -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in (root / "src" / "electra" / "text").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (root / "src" / "electra" / "text").rglob("*.py"))
     causes = re.findall(r'"((?:skipped|dropped|split|removed|replaced): [a-zA-Z0-9 -]+)"', sources)
     assert len(causes) > 10
     page = (root / "docs" / "corpus.md").read_text(encoding="utf-8")

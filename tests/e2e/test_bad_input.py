@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -84,11 +85,48 @@ def test_bytes_that_are_not_utf_8(build: Verb, tmp_path: Path) -> None:
     assert set(contents(tmp_path)) == {"text.txt"}
     outcome = build(data, "--errors", "replace")
     assert outcome.code == 0
-    assert "replaced: bytes that are not UTF-8: 1" in outcome.out
+    assert "replaced: undecodable bytes: 1" in outcome.out
 
 
-def test_utf_16_is_recognised(build: Verb) -> None:
-    refused(build("text".encode("utf-16")), DATA, "E-D100", "UTF-16")
+def test_another_encoding_is_proposed_and_not_guessed(build: Verb, tmp_path: Path) -> None:
+    data = "今天天气很好，我们去公园散步。\n".encode("gb18030")
+    refused(build(data), DATA, "E-D100", "text.txt:1: byte 0 (0xbd) is not UTF-8", '--encoding gb18030 "今天天气很好，')
+    refused(build(data, "--encoding", "gb"), USAGE, "E-C107", "'gb' is not known")
+    assert set(contents(tmp_path)) == {"text.txt"}
+    outcome = build(data, "--encoding", "gb18030")
+    assert outcome.code == 0
+    assert "read: files in gb18030: 1" in outcome.out
+    outcome = build("the dog is good".encode("utf-16"), "--overwrite")  # with its mark
+    assert outcome.code == 0
+    assert "read: files in utf-16-le: 1" in outcome.out
+
+
+def test_bad_rows_are_left_out_on_demand_and_shown(electra: Verb, place: Any, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.mkdir()
+    write(text / "a.csv", "id,text\n1,the dog is good\n2,the,dog\n3,a dog\n")
+    write(text / "b.tsv", "body\tlabel\nthe dog\t1\n")
+    try:
+        write(text / os.fsdecode(b"c\xff.jsonl"), '{"text": "the dog"}\n{"text": 3}\n')
+    except OSError:
+        pytest.skip("the file system wants UTF-8")
+    build = ["corpus", "build", text, "--tokenizer", place.tokenizer, "--out", tmp_path / "out"]
+    refused(electra(*build), DATA, "E-D105", "b.tsv:1: no column 'text'", "this line has 2: body, label")
+    (text / "b.tsv").unlink()
+    refused(electra(*build), DATA, "E-D104", "a.csv:3: malformed CSV: 3 columns where the first row has 2")
+    assert not (tmp_path / "out").exists()
+    assert electra(*build, "--errors", "skip").code == 0
+    outcome = electra("corpus", "inspect", tmp_path / "out")
+    assert outcome.code == 0
+    assert "3 documents" in outcome.out
+    for told in ("dropped: rows that cannot be parsed: 1\n", "dropped: rows without the text field: 1\n",
+                 "text/a.csv:3: malformed CSV: 3 columns", r"text/c\xff.jsonl:2: field 'text' is not a string"):  # fmt: skip
+        assert told in outcome.out
+    sources = [json.loads(line) for line in (tmp_path / "out" / "sources.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [source["counts"] for source in sources] == [
+        {"dropped: rows that cannot be parsed": 1, "read: files in utf-8": 1},
+        {"dropped: rows without the text field": 1, "read: files in utf-8": 1},
+    ]
 
 
 def test_nul_is_removed_and_counted(build: Verb) -> None:

@@ -176,10 +176,11 @@ def test_manifest_tells_everything(tokenizer: Tokenizer, tmp_path: Path) -> None
     manifest = build([tmp_path / "text"], tokenizer, tmp_path / "out")
     assert Corpus(tmp_path / "out").manifest == manifest
     assert manifest.documents == 4
-    assert manifest.sources == 2
+    assert manifest.sources == 3
     assert manifest.text_bytes == len("The caféThe我们公园".encode())
     assert manifest.counts == {
         "dropped: empty documents": 1,
+        "read: files in utf-8": 2,
         "removed: nul characters": 1,
         "skipped: empty files": 1,
         "skipped: files of another kind": 1,
@@ -189,10 +190,16 @@ def test_manifest_tells_everything(tokenizer: Tokenizer, tmp_path: Path) -> None
     ids = (manifest.pad_id, manifest.unk_id, manifest.cls_id, manifest.sep_id, manifest.mask_id)
     assert ids == tokenizer.special_ids
     sources = [json.loads(line) for line in (tmp_path / "out" / "sources.jsonl").read_text().splitlines()]
-    assert [(Path(source["file"]).name, source["documents"], source["bytes"]) for source in sources] == [
-        ("a.jsonl", 2, len("The caféThe".encode())),
-        ("b.txt", 2, len("我们公园".encode())),
-    ]
+    assert [(Path(source["file"]).name, source["documents"], source["bytes"], source["counts"]) for source in sources] == [
+        ("a.jsonl", 2, len("The caféThe".encode()),
+         {"dropped: empty documents": 1, "read: files in utf-8": 1, "removed: nul characters": 1}),
+        ("b.txt", 2, len("我们公园".encode()), {"read: files in utf-8": 1}),
+        ("c.txt", 0, 0, {"skipped: empty files": 1}),
+    ]  # fmt: skip
+    assert manifest.samples == {
+        "dropped: empty documents": (f"{tmp_path}/text/a.jsonl:2",),
+        "skipped: files of another kind": (f"{tmp_path}/text/d.pdf",),
+    }
 
 
 def test_histogram_of_lengths(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -404,7 +411,8 @@ def test_documents_without_tokens_are_counted(tokenizer: Tokenizer, tmp_path: Pa
     # BERT's normaliser removes joiners, cleaning leaves them
     manifest = build([write_documents(tmp_path, ["\u200d", "The"])], tokenizer, tmp_path / "out")
     assert manifest.documents == 1
-    assert manifest.counts == {"dropped: documents of which the tokenizer leaves nothing": 1}
+    cause = "dropped: documents of which the tokenizer leaves nothing"
+    assert manifest.counts == {cause: 1, "read: files in utf-8": 1}
 
 
 @pytest.mark.parametrize("shard_tokens", [0, -5, (1 << 30) + 1])

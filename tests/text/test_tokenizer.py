@@ -82,7 +82,7 @@ def test_training_on_files_tells_what_it_read(tmp_path: Path) -> None:
     trained = train_on_files([tmp_path], 64)
     assert trained.documents == 3
     assert trained.bytes == len("the caféthe cafthe text".encode())
-    assert trained.counts == {"dropped: empty documents": 1, "removed: nul characters": 1}
+    assert trained.counts == {"dropped: empty documents": 1, "removed: nul characters": 1, "read: files in utf-8": 2}
     assert trained.tokenizer.backend.token_to_id("the") is not None
 
 

@@ -2,7 +2,7 @@
 
 In: text files and a tokenizer. Out: a directory
     manifest.json      counts, tokenizer, shards with sizes and hashes; written last
-    sources.jsonl      documents and bytes of each file that was read
+    sources.jsonl      documents, bytes and counts of each file that was read
     tokenizer/         the tokenizer
     shard-00000.arrow  Arrow IPC file, one record batch, uncompressed: one row a document,
                        `tokens` list<uint16 | uint32>: [CLS] ... [SEP]
@@ -34,9 +34,9 @@ import pyarrow as pa
 
 from electra.errors import ElectraError
 from electra.storage import MANIFEST, file_hash, published, sync
-from electra.text.clean import Counts
+from electra.text.drops import Drops
 from electra.text.manifest import FORMAT_VERSION, Manifest, Shard, read_manifest
-from electra.text.readers import DecodingErrors, Document, DocumentKind, read
+from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, read
 from electra.text.shards import Row, ShardWriter, write
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
@@ -66,9 +66,7 @@ def build(
     tokenizer: Tokenizer,
     out: str | Path,
     *,
-    document: DocumentKind = "block",
-    text_field: str = "text",
-    errors: DecodingErrors = "strict",
+    options: ReadOptions = READ_DEFAULTS,
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
     overwrite: bool = False,
@@ -77,7 +75,7 @@ def build(
     """Write the corpus of `paths` to the directory `out`.
 
     Args:
-        paths, document, text_field, errors: see `readers.read`.
+        paths, options: see `readers.read`.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
         overwrite: replace a corpus that is at `out`; anything else there is never touched.
@@ -89,17 +87,17 @@ def build(
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
-    counts = Counts()
+    drops = Drops()
     _require_place(Path(out), overwrite)
     with published(Path(out)) as directory:
-        writer = _Writer(directory, tokenizer, shard_tokens, seed)
-        documents = read(paths, counts, document=document, text_field=text_field, errors=errors)
+        writer = _Writer(directory, tokenizer, shard_tokens, seed, drops)
+        documents = read(paths, drops, options)
         batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
         for batch, rows in _ahead(batches, tokenizer):
             writer.add(batch, rows)
             if progress is not None:
                 progress(writer.progress(batch[-1].file))
-        manifest = writer.finish(counts)
+        manifest = writer.finish()
         sync(directory)
     return manifest
 
@@ -169,10 +167,9 @@ def sentence_ends(text: str, starts: Sequence[int]) -> npt.NDArray[np.uint32]:
 class _Writer:
     """Hands rows to the shards, and counts what the manifest tells."""
 
-    def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int) -> None:
-        self._directory, self._tokenizer, self._seed = directory, tokenizer, seed
+    def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int, drops: Drops) -> None:
+        self._directory, self._tokenizer, self._seed, self._drops = directory, tokenizer, seed, drops
         self._shards = ShardWriter(directory, tokenizer.vocab_size, shard_tokens, seed)
-        self._counts = Counts()
         self._lengths = Counter[int]()
         self._sources = 0
         self._source = ("", 0, 0)
@@ -183,7 +180,8 @@ class _Writer:
             size = len(document.text.encode())
             self._count_source(document.file, size)
             if not len(row.sentence_ends):
-                self._counts["dropped: documents of which the tokenizer leaves nothing"] += 1
+                cause = "dropped: documents of which the tokenizer leaves nothing"
+                self._drops.add(cause, document.file, document.line, document.text)
                 continue
             self._shards.add(row)
             self._documents += 1
@@ -195,14 +193,14 @@ class _Writer:
     def progress(self, file: str) -> Progress:
         return Progress(documents=self._documents, tokens=self._tokens, text_bytes=self._text_bytes, file=file)
 
-    def finish(self, counts: Counts) -> Manifest:
+    def finish(self) -> Manifest:
         """Writes what is left, the tokenizer and, last, the manifest."""
-        counts = counts + self._counts
+        counts = self._drops.total
         if not self._documents:
             told = "; ".join(f"{cause}: {count}" for cause, count in sorted(counts.items()))
-            raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and files")
+            raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and --format")
         shards = self._shards.finish()
-        self._count_source("", 0)
+        self._end_sources(None)
         sync(self._directory / "sources.jsonl")
         self._tokenizer.save(self._directory / "tokenizer")
         for path in (*(self._directory / "tokenizer").iterdir(), self._directory / "tokenizer"):
@@ -226,6 +224,7 @@ class _Writer:
             unknown_tokens=self._unknown,
             text_bytes=self._text_bytes,
             counts=dict(sorted(counts.items())),
+            samples={cause: tuple(places) for cause, places in sorted(self._drops.samples.items())},
             lengths=dict(sorted(self._lengths.items())),
             shards=shards,
         )
@@ -238,11 +237,18 @@ class _Writer:
         if name == file:
             self._source = (name, documents + 1, text_bytes + size)
             return
-        if documents:
-            self._sources += 1
-            with (self._directory / "sources.jsonl").open("a", encoding="utf-8") as sources:
-                sources.write(json.dumps({"file": name, "documents": documents, "bytes": text_bytes}) + "\n")
+        self._end_sources(file)
         self._source = (file, 1, size)
+
+    def _end_sources(self, before: str | None) -> None:
+        """Writes down the files that were read before the file `before`, also those that gave no document."""
+        name, documents, text_bytes = self._source
+        with (self._directory / "sources.jsonl").open("a", encoding="utf-8") as sources:
+            for file, counts in self._drops.take(before):
+                told = (documents, text_bytes) if file == name else (0, 0)
+                line = {"file": file, "documents": told[0], "bytes": told[1], "counts": dict(sorted(counts.items()))}
+                sources.write(json.dumps(line, ensure_ascii=False) + "\n")
+                self._sources += 1
 
 
 # -- reading -------------------------------------------------------------------------------------------------------------

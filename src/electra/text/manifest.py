@@ -44,7 +44,8 @@ class Manifest:
         tokens: as stored, [CLS] and [SEP] of every document included.
         unknown_tokens: how many of them are [UNK].
         text_bytes: UTF-8 bytes of the clean text.
-        counts: what was skipped, dropped, removed, replaced and split, by cause.
+        counts: files read by encoding; what was skipped, dropped, removed, replaced and split, by cause.
+        samples: by cause, some places where something was left out.
         lengths: documents by length: {n: those with more than n / 2 and at most n tokens}.
         shards: the files, in order.
     """
@@ -66,6 +67,7 @@ class Manifest:
     unknown_tokens: int
     text_bytes: int
     counts: dict[str, int]
+    samples: dict[str, tuple[str, ...]]
     lengths: dict[int, int]
     shards: tuple[Shard, ...]
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from electra.errors import ElectraError
 from electra.storage import unwritable
 from electra.text.clean import Counts
-from electra.text.readers import DecodingErrors, DocumentKind, read
+from electra.text.drops import Drops
+from electra.text.readers import READ_DEFAULTS, ReadOptions, read
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -222,41 +223,41 @@ def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool)
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed."""
+    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed, some places."""
 
     tokenizer: Tokenizer
     documents: int
     bytes: int
     counts: Counts
+    samples: Mapping[str, Sequence[str]]
 
 
 def train_on_files(
     paths: Sequence[str | Path],
     vocab_size: int,
     *,
-    document: DocumentKind = "block",
-    text_field: str = "text",
-    errors: DecodingErrors = "strict",
+    options: ReadOptions = READ_DEFAULTS,
     lowercase: bool = False,
     strip_accents: bool = False,
 ) -> Trained:
     """A tokenizer from the documents of `paths`; see `readers.read` and `train`, whose errors it raises."""
-    texts = _CleanTexts(paths, document, text_field, errors)
+    texts = _CleanTexts(paths, options)
     tokenizer = train(texts, vocab_size, lowercase=lowercase, strip_accents=strip_accents)
-    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=texts.counts)
+    drops = texts.drops
+    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=drops.total, samples=drops.samples)
 
 
 class _CleanTexts:
-    """The texts of files, to be iterated more than once; counts are those of the latest pass."""
+    """The texts of files, to be iterated more than once; what was lost is that of the latest pass."""
 
-    def __init__(self, paths: Sequence[str | Path], document: DocumentKind, text_field: str, errors: DecodingErrors) -> None:
-        self._arguments = (paths, document, text_field, errors)
-        self.documents, self.bytes, self.counts = 0, 0, Counts()
+    def __init__(self, paths: Sequence[str | Path], options: ReadOptions) -> None:
+        self._paths, self._options = paths, options
+        self.documents, self.bytes, self.drops = 0, 0, Drops()
 
     def __iter__(self) -> Iterator[str]:
-        paths, kind, text_field, errors = self._arguments
-        self.documents, self.bytes, self.counts = 0, 0, Counts()
-        for document in read(paths, self.counts, document=kind, text_field=text_field, errors=errors):
+        self.documents, self.bytes, self.drops = 0, 0, Drops()
+        for document in read(self._paths, self.drops, self._options):
+            self.drops.take(before=document.file)
             self.documents += 1
             self.bytes += len(document.text.encode())
             yield document.text

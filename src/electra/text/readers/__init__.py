@@ -1,0 +1,98 @@
+"""Files -> clean documents, as a generator.
+
+In: files, folders (read recursively in sorted order) and globs of `.txt`, `.jsonl`, `.csv`, `.tsv`, each also as `.gz` or
+`.zst`, and `.parquet`. Out: one clean, non-empty `Document` after the other, with the place it came from; whatever was skipped,
+dropped or removed is counted.
+
+    find     paths -> files
+    decode   bytes -> text in blocks, of an encoding that is given or certain
+    plain, jsonl, table, parquet     -> (line, text) of each document, one format a file
+    here     -> cut, cleaned, counted
+
+Everything goes block by block. Text has no upper bound, memory has: whatever grows beyond `LONGEST` characters is cut at a line
+break, a space or a sentence's end and goes on as the next document. So a line of 200 MB costs linear time and a few MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from electra.text.clean import clean
+from electra.text.drops import Drops
+from electra.text.readers import jsonl, parquet, plain, table
+from electra.text.readers.decode import BAD
+from electra.text.readers.find import find_files, kind_of
+from electra.text.readers.lines import LONGEST, SPLIT, cut
+from electra.text.readers.options import FileKind, ReadOptions
+from electra.text.readers.source import Source
+
+__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read", "read_files"]
+
+READ_DEFAULTS = ReadOptions()
+
+_FORMATS: dict[FileKind, Callable[[Source], Iterator[tuple[int, str]]]] = {
+    "txt": plain.documents,
+    "jsonl": jsonl.rows,
+    "csv": table.csv_rows,
+    "tsv": table.tsv_rows,
+    "parquet": parquet.rows,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Clean text, one sentence or paragraph a line, and where it begins: line, or row of a parquet file, counted from 1."""
+
+    text: str
+    file: str
+    line: int
+
+
+def read(paths: Sequence[str | Path], drops: Drops, options: ReadOptions = READ_DEFAULTS) -> Iterator[Document]:
+    """The clean, non-empty documents of `paths`, in order.
+
+    Every path is looked up before the first document is read, and unless bad rows are skipped the first row of every file with
+    fields, so that a wrong name is not found at the end of a long reading.
+
+    Args:
+        paths: files, folders and globs (`**` too).
+        drops: what was skipped, dropped, removed and cut is added here; a file is begun before its first document comes.
+        options: how files become documents.
+
+    Raises:
+        ElectraError: E-C100 nothing at a path, E-C101 a kind of file that is not known, E-D100 bytes of another encoding,
+            E-D101 cannot be read, E-D102 a row that is no JSON object, E-D103 a row without text, E-D104 malformed CSV or a
+            row of another width than the first, E-D105 a table without the column.
+    """
+    files = find_files(paths, drops, options)
+    if options.errors != "skip":
+        for path in files:
+            _try(path, options)
+    return read_files(files, drops, options)
+
+
+def _try(path: Path, options: ReadOptions) -> None:
+    kind = kind_of(path, options)
+    if kind is not None and kind != "txt":
+        next(_FORMATS[kind](Source(path, options, Drops())), None)
+
+
+def read_files(files: Iterable[Path], drops: Drops, options: ReadOptions) -> Iterator[Document]:
+    """The same of files that `find_files` found."""
+    for path in files:
+        source, kind = Source(path, options, drops), kind_of(path, options)
+        assert kind is not None
+        for line, text in _FORMATS[kind](source):
+            if options.errors == "skip" and BAD in text:
+                drops.add("dropped: documents with undecodable bytes", source.name, line, text.replace(BAD, "\ufffd"))
+                continue
+            pieces = cut(text, LONGEST)
+            if len(pieces) > 1:
+                source.counts[SPLIT] += len(pieces) - 1
+            for piece in pieces:
+                if cleaned := clean(piece, source.counts):
+                    yield Document(cleaned, source.name, line)
+                else:
+                    drops.add("dropped: empty documents", source.name, line)
