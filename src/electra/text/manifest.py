@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,9 +45,9 @@ class Manifest:
         unknown_tokens: how many of them are [UNK].
         text_bytes: UTF-8 bytes of the clean text.
         counts: files read by encoding; what was skipped, dropped, removed, replaced and split, by cause.
-        samples: by cause, some places where something was left out.
         lengths: documents by length: {n: those with more than n / 2 and at most n tokens}.
         shards: the files, in order.
+        samples: by cause, some places where something was left out; older corpora have none.
     """
 
     __pydantic_config__ = STRICT
@@ -67,9 +67,9 @@ class Manifest:
     unknown_tokens: int
     text_bytes: int
     counts: dict[str, int]
-    samples: dict[str, tuple[str, ...]]
     lengths: dict[int, int]
     shards: tuple[Shard, ...]
+    samples: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """As it stands in the file."""
