@@ -137,6 +137,11 @@ def epoch_order(places: npt.NDArray[np.int64], size: int, seed: int, epoch: int)
     return items
 
 
+def noise_keys(numbers: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.uint64]:
+    """uint64 [n]: the key of the noise of each item in an epoch, one for each (seed, epoch, number)."""
+    return numbers.astype(np.uint64) ^ np.uint64(fold_seed(seed, "noise", epoch))
+
+
 def _shuffle(places: npt.NDArray[np.int64], side: int, key: np.uint64) -> npt.NDArray[np.int64]:
     """A keyed permutation of range(side**2): each round adds a hash of one coordinate to the other."""
     left, right = np.divmod(places, side)
