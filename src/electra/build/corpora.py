@@ -73,10 +73,8 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         if (self.path is None) == (not self.sources):
-            cause = (
-                "neither corpus.path nor corpus.sources is given" if self.path is None else "path and sources are both given"
-            )
-            raise ElectraError("E-C470", "corpus", cause, "give one of them")
+            given = "neither path nor sources is given" if self.path is None else "path and sources are both given"
+            raise ElectraError("E-C470", "corpus", given, "give one of the two")
         twice = [name for name, count in Counter(source.name for source in self.sources).items() if count > 1]
         if twice:
             raise ElectraError("E-C471", "corpus.sources", f"two sources have the name {twice[0]}", "rename one of them")

@@ -139,7 +139,8 @@ def _quotas(sources: Sequence[Source]) -> Ints:
         if not quota:
             cause = f"its weight gives it less than one row in {PERIOD:,}"
             raise ElectraError("E-D471", f"source {source.name}", cause, "raise its weight or the temperature, or leave it out")
-    return quotas // int(np.gcd.reduce(quotas))
+    least: Ints = quotas // np.gcd.reduce(quotas)
+    return least
 
 
 def _period(quotas: Ints) -> tuple[Ints, Ints]:
