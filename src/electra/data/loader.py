@@ -26,7 +26,7 @@ import torch
 from electra.contracts import Batch, Encoded, Examples, Layout, Noise, Packed, Padded
 from electra.data.masking import MaskingConfig, candidates, draw
 from electra.data.mixture import Mixture, Picks
-from electra.data.rows import epoch_order, noise_keys
+from electra.data.rows import epoch_order, noise_key
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 
@@ -270,7 +270,8 @@ class ExampleLoader:
             numbers = chosen[part]
             items = [self.examples[int(number)] for number in numbers]
             length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
-            yield collate(items, length, self.pad_id, self.packed), Noise(noise_keys(numbers, self.seed, epoch))
+            noise = Noise(numbers.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch)))
+            yield collate(items, length, self.pad_id, self.packed), noise
 
     def epochs(self, step: int) -> dict[str, float]:
         """How often the examples have been seen when step `step` begins, up to the epoch's odd batch."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from electra.data.rows import Rows, epoch_order, noise_keys
+from electra.data.rows import Rows, noise_key, order_key, permuted
 from electra.errors import ElectraError
 
 Ints = npt.NDArray[np.int64]
@@ -100,13 +100,12 @@ class Mixture:
         periods, places = np.divmod(numbers, len(self._order))
         sources = self._order[places]
         epochs, within = np.divmod(periods * self._quotas[sources] + self._turns[places], self._sizes[sources])
-        picks = Picks(sources, np.empty_like(within), np.empty(len(within), dtype=np.uint64))
-        for number, epoch in sorted(set(zip(sources.tolist(), epochs.tolist(), strict=True))):
-            here = (sources == number) & (epochs == epoch)
-            source = self.sources[number]
-            picks.rows[here] = epoch_order(within[here], len(source.rows), source.seed, epoch)
-            picks.noise_keys[here] = noise_keys(picks.rows[here], source.seed, epoch)
-        return picks
+        # one key for each epoch of a source that occurs, then everything for all rows at once
+        codes, which = np.unique(epochs * len(self.sources) + sources, return_inverse=True)
+        met = [(self.sources[code % len(self.sources)].seed, code // len(self.sources)) for code in codes.tolist()]
+        orders, noises = (np.array([key(*each) for each in met], dtype=np.uint64)[which] for key in (order_key, noise_key))
+        rows = permuted(within, self._sizes[sources], orders)
+        return Picks(sources, rows, rows.astype(np.uint64) ^ noises)
 
     def epochs(self, count: int) -> dict[str, float]:
         """By name, how often the rows of each source are seen in the first `count` rows of the run."""
