@@ -35,6 +35,7 @@ def ours(dropout: float, micro_rows: int | None = None) -> Callable[[int], list[
     from electra.build.pretrain import MICRO_TOKENS
     from electra.contracts import Encoded
     from electra.data.loader import PretrainLoader
+    from electra.data.mixture import Mixture, Source
     from electra.events import EventLog
     from electra.models.classic import ClassicConfig
     from electra.models.encoder import GeneratorConfig, build_encoder, generator_config
@@ -68,8 +69,8 @@ def ours(dropout: float, micro_rows: int | None = None) -> Callable[[int], list[
     objective = Rtd(generator, discriminator, RtdConfig(), MASK, provenance=None)  # type: ignore[arg-type]  # nothing is exported
     steps: list[float] = []
     loader = PretrainLoader(
-        rows=Rows(), cls_id=101, sep_id=102, mask_id=MASK, pad_id=0, batch_rows=ROWS,
-        micro_rows=micro_rows or min(ROWS, MICRO_TOKENS // LENGTH), seed=0, steps=1_000_000,
+        mixture=Mixture([Source(name="rows", rows=Rows(), seed=0)]), cls_id=101, sep_id=102, mask_id=MASK, pad_id=0,
+        batch_rows=ROWS, micro_rows=micro_rows or min(ROWS, MICRO_TOKENS // LENGTH), steps=1_000_000,
     )  # fmt: skip
     training = Training(
         objective=objective, loader=loader, span=Span(name="rtd", first=0, steps=0), total_steps=1_000_000, seed=0,

@@ -50,6 +50,15 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Nothing that must be given."""
+
+    __pydantic_config__ = STRICT
+    hours: float | None = None
+    places: tuple[Start, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trip:
     """The recipe of these tests."""
 
@@ -200,6 +209,18 @@ def test_what_is_missing_is_named_to_the_first_setting() -> None:
     assert caught.value.code == "E-C004"
     assert caught.value.where == "start"
     assert "add start.place=" in caught.value.fix
+
+
+def test_a_missing_table_whose_settings_are_all_optional_is_named_to_its_first_setting() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Longer(Trip):
+        __pydantic_config__ = STRICT
+        pause: Pause
+
+    with pytest.raises(ElectraError) as caught:
+        config.load(Longer, [], ["start.place=here", "way=walk"])
+    assert caught.value.where == "pause"
+    assert "add pause.hours=" in caught.value.fix
 
 
 def test_a_check_of_the_recipe_itself_comes_through() -> None:

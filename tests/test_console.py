@@ -54,6 +54,26 @@ def test_plain_step_lines_keep_their_distance() -> None:
     assert "warning E-R101" in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        ({"corpus": 0.314}, "epochs corpus 0.31"),
+        ({"wiki": 1.0, "books": 0.25}, "epochs books 0.25  epochs wiki 1.00"),
+        ({f"s{n}": n / 2 for n in range(100)}, "epochs s0 0.00  epochs s99 49.50"),
+    ],
+)
+def test_epochs_are_told_of_a_few_sources_or_of_the_least_and_the_most(epochs: dict[str, float], told: str) -> None:
+    stream = io.StringIO()
+    with PlainLines(stream, every=0) as console:
+        EventLog(None, [console]).emit("step", **step(10, loss=1.0), epochs=epochs)
+    assert f"  {told}  6,050 tokens/s" in stream.getvalue()
+    panel = Console(file=io.StringIO(), width=100, record=True)
+    with LivePanel(panel) as live:
+        EventLog(None, [live]).emit("step", **step(10, loss=1.0), epochs=epochs)
+        panel.print(live.render())
+    assert told.split("  ")[0].rsplit(" ", 1)[0] in panel.export_text()
+
+
 def test_plain_lines_survive_a_stream_that_is_not_unicode() -> None:
     raw = io.BytesIO()
     with PlainLines(io.TextIOWrapper(raw, encoding="ascii"), every=0) as console:

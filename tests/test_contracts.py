@@ -53,6 +53,7 @@ METHODS = {
     },
     contracts.Loader: {
         "micro_batches": "(self, step: 'int', rank: 'int', world_size: 'int') -> 'Iterator[tuple[Batch, Noise]]'",
+        "epochs": "(self, step: 'int') -> 'Mapping[str, float]'",
     },
     contracts.Examples: {
         "__len__": "(self) -> 'int'",

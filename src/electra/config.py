@@ -216,10 +216,12 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
         if not names_the_problem:
             if typing.get_origin(annotation) in (dict, Mapping):
                 annotation = typing.get_args(annotation)[1]
+            elif typing.get_origin(annotation) is tuple:
+                annotation = typing.get_args(annotation)[0]
             else:
                 owner = _choose(annotation, value)
                 annotation = _annotations(owner).get(str(part)) if owner else None
-            value = value.get(part) if isinstance(value, dict) else None
+            value = value.get(part) if isinstance(value, dict) else value[part] if isinstance(part, int) else None
     where = ".".join(path).replace("from_", "from") or "recipe"
     owner = _choose(annotation, value)
     if problem["type"] in _UNKNOWN:
@@ -228,7 +230,9 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
         return ElectraError("E-C004", where, "no such setting", hint)
     if problem["type"] in _MISSING:
-        return ElectraError("E-C004", where, "is required and was not given", f"add {_first_setting(where, owner)}=...")
+        in_list = any(part.isdigit() for part in path)  # no assignment reaches into a list
+        missing = f"{path[-1]} = ... to that entry" if in_list else f"{_first_setting(where, owner)}=..."
+        return ElectraError("E-C004", where, "is required and was not given", f"add {missing}")
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tags = [tag for variant in _variants(annotation) if (tag := _tag(variant))]
         given = value.get("type") if isinstance(value, dict) else value
@@ -239,14 +243,13 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
 
 
 def _first_setting(path: str, owner: type[Any] | None) -> str:
-    """`path`, or the first setting of the table that is missing there: `corpus.path` for `corpus`."""
+    """`path`, or the first setting of the table that is missing there, a required one if there is one: `corpus.path`."""
     name = path.rpartition(".")[2]
     variants = _variants(_annotations(owner).get(name)) if owner else []
     if len(variants) != 1 or _tag(variants[0]) is not None:
         return path
+    fields = dataclasses.fields(variants[0])
     required = [
-        field.name
-        for field in dataclasses.fields(variants[0])
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        field for field in fields if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
-    return f"{path}.{required[0]}" if required else path
+    return f"{path}.{(required or fields)[0].name}"

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 
+#: sources whose epochs are all told
+_MOST_SOURCES = 4
+
+
 class ConsoleSink(Protocol):
     """A console as an event sink; a context manager, because a terminal has to be put back in order."""
 
@@ -92,7 +96,15 @@ def _step_line(event: Event) -> str:
     share = f" {event['step'] / event['steps']:.0%}" if event.get("steps") else ""
     speed = f"  {number(round(event['tokens_per_second']))} tokens/s" if "tokens_per_second" in event else ""
     eta = f"  eta {duration(event['eta_seconds'])}" if "eta_seconds" in event else ""
-    return f"step {event['step']:,}/{event.get('steps', 0):,}{share}  {figures}{speed}{eta}"
+    epochs = "".join(f"  {told} {seen}" for told, seen in _epochs(event))
+    return f"step {event['step']:,}/{event.get('steps', 0):,}{share}  {figures}{epochs}{speed}{eta}"
+
+
+def _epochs(event: Event) -> list[tuple[str, str]]:
+    """How often each source was seen; of many, the one seen least and the one seen most."""
+    epochs = sorted((event.get("epochs") or {}).items(), key=lambda source: float(source[1]))
+    shown = epochs if len(epochs) <= _MOST_SOURCES else [epochs[0], epochs[-1]]
+    return [(f"epochs {name}", f"{value:.2f}") for name, value in shown]
 
 
 def sentence(event: Event) -> str | None:
@@ -216,6 +228,7 @@ class LivePanel:
         ]
         if "tokens_per_second" in step:
             cells.append(("tokens/s", number(round(step["tokens_per_second"])), ""))
+        cells += [(told, seen, "") for told, seen in _epochs(step)]
         cells += [(f"lr {network}", f"{float(value):.1e}", "") for network, value in step.get("lr", {}).items()]
         cells += [(f"gradient {network}", number(value), "") for network, value in step.get("grad_norm", {}).items()]
         grid = Table.grid(padding=(0, 2))

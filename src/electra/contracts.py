@@ -201,6 +201,9 @@ class Loader(Protocol):
     def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
         """The micro-batches of this process in this step, in order."""
 
+    def epochs(self, step: int) -> Mapping[str, float]:
+        """How often each source of the loader, by name, has been seen when step `step` begins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:

@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from electra.contracts import Encoded, Packed
 from electra.data.loader import ExampleLoader, PretrainLoader, collate, in_order
 from electra.data.masking import MaskingConfig
+from electra.data.mixture import Mixture, Source
 from electra.data.pairs import PairRows, PairRowsConfig
 from electra.data.rows import PackedRows
 from electra.errors import ElectraError
 
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
+
+
+def alone(rows, seed=0):
+    return Mixture([Source(name="corpus", rows=rows, seed=seed)])
 
 
 @pytest.fixture(scope="module", params=["packed", "pairs"])
@@ -26,8 +31,12 @@ def loader(request, prose):
         else PairRows(prose, PairRowsConfig(length=32), 5, cls_id=CLS, sep_id=SEP)
     )
     return PretrainLoader(
-        rows=rows, cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=12, micro_rows=4, seed=3, steps=9
+        mixture=alone(rows, 3), cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=12, micro_rows=4, steps=9
     )
+
+
+def rows_of(loader):
+    return loader.mixture.sources[0].rows
 
 
 def digest(micro_batches):
@@ -46,7 +55,7 @@ def test_a_batch_is_a_pure_function_of_the_step(loader):
     later = digest(loader.micro_batches(7, 0, 1))
     assert digest(loader.micro_batches(0, 0, 1)) != later
     assert digest(replace(loader).micro_batches(7, 0, 1)) == later
-    assert digest(replace(loader, seed=4).micro_batches(7, 0, 1)) != later
+    assert digest(replace(loader, mixture=alone(rows_of(loader), 4)).micro_batches(7, 0, 1)) != later
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
@@ -59,12 +68,12 @@ def test_any_process_count_and_micro_batch_sees_the_same_rows_and_masks(loader, 
 
 
 def test_every_row_once_per_epoch_with_new_masks_in_the_next(loader):
-    count = len(loader.rows)
+    count = len(rows_of(loader))
     one_row = replace(loader, batch_rows=1, micro_rows=1)
     epochs = [[digest(one_row.micro_batches(epoch * count + row, 0, 1))[0] for row in range(count)] for epoch in (0, 1)]
     tokens = [sorted(row[0] for row in epoch) for epoch in epochs]
     expected = sorted(
-        [*item.tokens.tolist(), *[PAD] * (32 - len(item.tokens))] for item in map(loader.rows.__getitem__, range(count))
+        [*item.tokens.tolist(), *[PAD] * (32 - len(item.tokens))] for item in map(rows_of(loader).__getitem__, range(count))
     )
     assert tokens == [expected, expected]
     assert [row[0] for row in epochs[0]] != [row[0] for row in epochs[1]]
@@ -73,12 +82,12 @@ def test_every_row_once_per_epoch_with_new_masks_in_the_next(loader):
 
 
 def test_a_step_across_the_end_of_an_epoch_takes_rows_of_both(loader):
-    count = len(loader.rows)
+    count = len(rows_of(loader))
     across = replace(loader, first_row=count - 5)
     one_row = replace(loader, batch_rows=1, micro_rows=1)
     single = [digest(one_row.micro_batches(step, 0, 1))[0] for step in range(count - 5, count + 7)]
     assert digest(across.micro_batches(0, 0, 1)) == single
-    assert across.epochs(0) == (count - 5) / count
+    assert across.epochs(0) == {"corpus": (count - 5) / count}
 
 
 def test_targets_and_counts_are_what_the_contract_says(loader):
@@ -128,7 +137,7 @@ def test_drawn_positions_are_uniform_over_a_row_of_text(corpus_of):
     """The tail of a row is drawn as often as its head."""
     rows = PackedRows(corpus_of([[[40_000]]]), 32)
     loader = PretrainLoader(
-        rows=rows, cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=1200, micro_rows=1200, seed=0, steps=1
+        mixture=alone(rows), cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=1200, micro_rows=1200, steps=1
     )
     (batch, _), = loader.micro_batches(0, 0, 1)  # fmt: skip
     counts = np.bincount((batch.targets["drawn"][batch.targets["drawn_weight"] > 0] % 32).numpy(), minlength=32)
@@ -148,7 +157,7 @@ def test_the_mask_rate_follows_the_run(loader):
 
 
 def test_tokens_per_step_is_what_the_steps_hold(loader):
-    steps = len(loader.rows) // 12
+    steps = len(rows_of(loader)) // 12
     tokens = sum(batch.counts["tokens"] for step in range(steps) for batch, _ in loader.micro_batches(step, 0, 1))
     assert loader.tokens_per_step * steps == pytest.approx(tokens, rel=0.04)
 
@@ -157,7 +166,7 @@ def test_an_epoch_of_a_corpus_on_disk_holds_its_tokens(stored):
     manifest = stored.manifest
     ids = {"cls_id": manifest.cls_id, "sep_id": manifest.sep_id, "mask_id": manifest.mask_id, "pad_id": manifest.pad_id}
     rows = PackedRows(stored, 32)
-    loader = PretrainLoader(rows=rows, **ids, batch_rows=1, micro_rows=1, seed=0, steps=len(rows))
+    loader = PretrainLoader(mixture=alone(rows), **ids, batch_rows=1, micro_rows=1, steps=len(rows))
     seen = torch.cat(
         [batch.tokens[batch.layout.real] for step in range(len(rows)) for batch, _ in loader.micro_batches(step, 0, 1)]
     )
@@ -169,7 +178,9 @@ def test_an_epoch_of_a_corpus_on_disk_holds_its_tokens(stored):
 def test_a_corpus_smaller_than_a_batch_is_named(corpus_of):
     rows = PackedRows(corpus_of([[[10]]]), 5)
     with pytest.raises(ElectraError, match=r"E-D240 corpus: 3 rows of 5 tokens are fewer than one batch of 4 rows"):
-        PretrainLoader(rows=rows, cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=4, micro_rows=4, seed=0, steps=1)
+        PretrainLoader(
+            mixture=alone(rows), cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=4, micro_rows=4, steps=1
+        )
 
 
 def test_a_batch_that_does_not_divide_is_named(loader):

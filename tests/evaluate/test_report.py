@@ -91,7 +91,8 @@ def pretraining(run: Path, end: bool = True) -> None:
             networks = ("generator", "discriminator") if rtd else ("encoder",)
             by_network = {"lr": dict.fromkeys(networks, 1e-3), "grad_norm": dict.fromkeys(networks, 1.5)}
             figures_of = {"phase": "rtd" if rtd else "mlm", "figures": figures}
-            log.emit("step", step=step, steps=200, **figures_of, **by_network, tokens=step * 2048, tokens_per_second=2e4)
+            log.emit("step", step=step, steps=200, **figures_of, **by_network, tokens=step * 2048, tokens_per_second=2e4,
+                     epochs={"wiki": step / 200, "books": step / 50})  # fmt: skip
             if step == 80:
                 log.emit("verdict", step=step, network="encoder", verdict="learning", reason="loss 8.20")
         for network in ("generator", "discriminator"):
@@ -111,6 +112,7 @@ def test_a_finished_pre_training(tmp_path: Path) -> None:
         "(earlier phase)", "<script>alert('文件')</script> \\udcff", "(2 times)", "tokens 5,000,000 · fingerprint 9f3a",
         "<b>tags & 文字</b>",
         "discriminator 1,234,567", "mlm · steps 80; rtd · steps 120", "gain over scratch", "runs/tiny/model", "Drawn positions",
+        "epochs of wiki1.000", "epochs of books4.000",
     ):  # fmt: skip
         assert told in page.text
     # masked LM, loss and prior, gain, AUC, share, precision and recall, uniformity, its own, gradients, rate, speed, histogram

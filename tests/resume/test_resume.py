@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from electra.storage import file_hash
+from electra.text import corpus
+from electra.text.tokenizer import load
 
 STEPS = 40
 MICRO_BATCHES = 2
@@ -176,6 +178,26 @@ def test_stopped_in_mid_accumulation(
     assert run.run(again(first, 0, [SIGTERM])) == 75, run.output()
     assert run.run() == 0, run.output()
     assert Ended.of(run.directory) == uninterrupted(recipe)
+
+
+def test_two_sources_killed_and_resumed(
+    server: ForkServerContext, corpus_dir: Path, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """Shares of 5 to 2, so that no step begins where a period does, and several epochs of the smaller source."""
+    other = tmp_path / "other"
+    text = "\n\n".join(f"the {word} walks slowly over the quiet bridge." for word in ("reader", "gardener", "captain", "dog"))
+    (tmp_path / "other.txt").write_text(text, encoding="utf-8")
+    corpus.build([tmp_path / "other.txt"], load(tokenizer_dir), other)
+    sources = f"[{{name='main', path='{corpus_dir}', weight=5}}, {{name='other', path='{other}', weight=2}}]"
+    argv = ["pretrain", "test-classic", f"corpus.sources={sources}", "rows.length=16", *SETTINGS]
+    whole, run = (Runner(server, argv, tmp_path / name) for name in ("whole", "run"))
+    assert whole.run() == 0, whole.output()
+    assert run.run(forward("rtd", 8, 1, [SIGTERM])) == 75, run.output()
+    assert run.run(again("rtd", 9 * MICRO_BATCHES + 1, [SIGKILL])) == -SIGKILL
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == Ended.of(whole.directory)
+    epochs = run.events("step")[-1]["epochs"]
+    assert epochs["other"] > 2 > epochs["main"] > 0
 
 
 def test_stopped_before_the_first_step(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:

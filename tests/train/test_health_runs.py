@@ -46,7 +46,7 @@ def run(corpus_dir: Path) -> Run:
         value = load(pretrain.PretrainRecipe, [recipe], [*places, "loop.log_steps=5", *settings])
         setting = pretrain._Setting(value)
         t = setting.training(Span(name=phase, first=0, steps=steps), None, micro=8, bf16=False, card=str)
-        t.unigram_entropy = pretrain.unigram_entropy(setting.corpus)
+        t.unigram_entropy = setting.corpora.unigram_entropy()
         events: list[Event] = []
         t.log = EventLog(None, [events.append])
         train(t, None, StopFlag())

@@ -310,6 +310,9 @@ class Rows:
         counts = {"rows": 2.0, "tokens": 4.0}
         yield Batch(tokens=tokens, positions=tokens, types=tokens, layout=layout, counts=counts), Noise(np.zeros(2, np.uint64))
 
+    def epochs(self, step: int) -> dict[str, float]:
+        return {"rows": float(step)}
+
     def halved(self) -> Rows:
         return self
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
+from electra.build.corpora import Corpora, CorpusConfig
 from electra.build.networks import ObjectiveConfig, PretrainInitConfig, build_objective, initial_source, resolve_encoder
 from electra.build.parts import (
     Precision,
@@ -30,31 +30,20 @@ from electra.build.parts import (
 from electra.config import STRICT, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
-from electra.data.pairs import PairRows, PairRowsConfig
-from electra.data.rows import PackedRows, PackedRowsConfig, Rows
+from electra.data.pairs import PairRowsConfig
+from electra.data.rows import PackedRowsConfig
 from electra.errors import ElectraError
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
 from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
-from electra.text.corpus import Corpus
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
 from electra.train.run import Opened, RunConfig, open_run
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """Args:
-    path: a directory that `electra corpus build` wrote.
-    """
-
-    __pydantic_config__ = STRICT
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +114,7 @@ class PretrainRecipe:
     """A pre-training run as a value; see `electra/recipes/*.toml`.
 
     Args:
-        corpus: the text.
+        corpus: the text: one corpus, or several with weights.
         run: where the run lives, and its seed.
         encoder: the network that is trained (the discriminator).
         generator: the generator, as a part of it.
@@ -160,8 +149,6 @@ class PretrainRecipe:
 MICRO_TOKENS = 8192
 #: seconds of timed steps for each phase of a run with a time budget
 _PROBE_SECONDS = 6.0
-#: tokens whose frequencies give the unigram entropy
-_UNIGRAM_TOKENS = 4_000_000
 
 
 def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path:
@@ -178,11 +165,11 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
     setting = _Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
     if opened.resuming:
-        setting.corpus.verify()  # its fingerprint is that of the manifest; this reads the shards
+        setting.corpora.verify()  # a fingerprint is that of a manifest; this reads the shards
     run = _Run(setting, opened)
     with logging_to(opened, console) as log, StopFlag() as stop:
         checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
-        found = restore_point(opened, checkpoints, log, setting.fingerprints)
+        found = restore_point(opened, checkpoints, log, setting.corpora.fingerprints)
         run.announce(log, found)
         for index, span in enumerate(run.spans):
             if found is None or found[1].step < span.end or not run.exported(index).is_dir():
@@ -194,24 +181,14 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
 
 
 class _Setting:
-    """A recipe with its corpus and tokenizer: what a run needs before it has a directory."""
+    """A recipe with its corpora and tokenizer: what a run needs before it has a directory."""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         self.recipe = recipe
-        self.corpus = Corpus(recipe.corpus.path)
-        self.tokenizer = self.corpus.tokenizer()
+        self.corpora = Corpora(recipe.corpus, recipe.rows, recipe.run.seed)
+        self.tokenizer = self.corpora.tokenizer
         self.phases = {name: phase for name, phase in recipe.phases.items() if phase.share > 0}
         self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
-        self.rows = self._rows()
-        self.fingerprints = {"corpus": self.corpus.fingerprint, "tokenizer": self.tokenizer.fingerprint}
-
-    def _rows(self) -> Rows:
-        match self.recipe.rows:
-            case PackedRowsConfig(length=length):
-                return PackedRows(self.corpus, length)
-            case PairRowsConfig() as config:
-                seed, tokenizer = self.recipe.run.seed, self.tokenizer
-                return PairRows(self.corpus, config, seed, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
 
     def resolve(self) -> dict[str, Any]:
         """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
@@ -238,8 +215,9 @@ class _Setting:
             "micro_rows": micro,
             "spans": spans,
             "encoder": to_tree(self.encoder),
-            "corpus": {"documents": self.corpus.manifest.documents, "tokens": self.corpus.manifest.tokens} | self.fingerprints,
-            "unigram_entropy": unigram_entropy(self.corpus),
+            "corpus": self.corpora.describe(),
+            "tokenizer": self.tokenizer.fingerprint,
+            "unigram_entropy": self.corpora.unigram_entropy(),
             "machine": machine.describe(),
         }
 
@@ -250,7 +228,7 @@ class _Setting:
             phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, recipe.run.seed, card
         ).to(machine.device())
         loader = PretrainLoader(
-            rows=self.rows,
+            mixture=self.corpora.mixture,
             masking=phase.objective.masking,
             cls_id=self.tokenizer.cls_id,
             sep_id=self.tokenizer.sep_id,
@@ -258,7 +236,6 @@ class _Setting:
             pad_id=self.tokenizer.pad_id,
             batch_rows=recipe.batch.rows,
             micro_rows=micro,
-            seed=recipe.run.seed,
             steps=span.steps,
             first_row=span.first * recipe.batch.rows,
             packed=machine.device().type == "cuda",
@@ -322,7 +299,7 @@ class _Run:
             source = initial_source(setting.recipe.init, setting.encoder, setting.tokenizer)
             self._say_what_is_new(source, log)
         t = setting.training(span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory))
-        t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
+        t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.corpora.fingerprints
         t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end
         state = None
         if found is not None and inside:
@@ -332,16 +309,3 @@ class _Run:
         log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
         train(t, state, stop)
         t.objective.export(self.exported(index))
-
-
-def unigram_entropy(corpus: Corpus) -> float:
-    """Entropy in nats of the first few million tokens: what a model loses that knows no more than frequencies."""
-    counts, seen = np.zeros(corpus.manifest.vocab_size), 0
-    for number, shard in enumerate(corpus.shards):
-        tokens = corpus.tokens(number, 0, min(shard.tokens, _UNIGRAM_TOKENS - seen))
-        counts += np.bincount(tokens, minlength=len(counts))
-        seen += len(tokens)
-        if seen >= _UNIGRAM_TOKENS:
-            break
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())

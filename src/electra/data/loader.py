@@ -1,8 +1,8 @@
 """Batches as pure functions of the step: rows and examples by number in, `Batch` and `Noise` out.
 
 Nothing here has a state. Pre-training numbers the rows of a whole run from 0; step s takes `batch_rows` of them, each
-process a contiguous share of those, each micro-batch a slice of the share. A global row number gives epoch and place, the
-place gives the row (`epoch_order`), and (seed, epoch, row) keys the row's noise, masks included. So any process count
+process a contiguous share of those, each micro-batch a slice of the share. A global row number gives the source, the epoch
+and the row there (`Mixture.at`), and (seed, source, epoch, row) keys the row's noise, masks included. So any process count
 and any micro-batch size sees the same rows with the same masks, and a checkpoint needs no more than the step.
 
 Fine-tuning keeps examples whole. The order of an epoch is cut into windows, each window is sorted by length and cut into
@@ -25,7 +25,8 @@ import torch
 
 from electra.contracts import Batch, Encoded, Examples, Layout, Noise, Packed, Padded
 from electra.data.masking import MaskingConfig, candidates, draw
-from electra.data.rows import Rows, epoch_order
+from electra.data.mixture import Mixture, Picks
+from electra.data.rows import epoch_order, noise_key
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 
@@ -141,25 +142,24 @@ def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainLoader:
-    """Rows of a corpus with masks, endlessly, epoch after epoch.
+    """Rows of one corpus or several with masks, endlessly, epoch after epoch.
 
     Args:
-        rows: the corpus's rows.
+        mixture: the rows, and the keys of their order, masks and noise.
         masking: how many positions are drawn.
         cls_id, sep_id, mask_id: tokens that are never drawn.
         pad_id: fills up short rows.
         batch_rows: rows of one step, over all processes.
         micro_rows: rows of one micro-batch at most.
-        seed: key of order, masks and noise.
         steps: steps of the run (or of this part of it), for the masking rate's schedule.
         first_row: rows that earlier parts of the run have taken.
         packed: hand out the `Packed` layout.
 
     Raises:
-        ElectraError: E-D240, the corpus has fewer rows than one batch.
+        ElectraError: E-D240, a source has fewer rows than its share of one batch.
     """
 
-    rows: Rows
+    mixture: Mixture
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     cls_id: int
     sep_id: int
@@ -167,15 +167,12 @@ class PretrainLoader:
     pad_id: int
     batch_rows: int
     micro_rows: int
-    seed: int
     steps: int
     first_row: int = 0
     packed: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.rows) < self.batch_rows:
-            cause = f"{len(self.rows)} rows of {self.rows.length} tokens are fewer than one batch of {self.batch_rows} rows"
-            raise ElectraError("E-D240", "corpus", cause, "add text, or give a smaller batch or shorter rows")
+        self.mixture.require_rows(self.batch_rows)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
         """The micro-batches of one process in one step, with targets `drawn`, `drawn_weight` and `is_mask` as in `Batch`.
@@ -188,10 +185,9 @@ class PretrainLoader:
             cause = f"{self.batch_rows} rows do not divide among {world_size} processes"
             raise ElectraError("E-C242", "batch", cause, f"give a multiple of {world_size}")
         start = self.first_row + step * self.batch_rows + rank * share
-        row_numbers, noise_keys = self._numbers(np.arange(start, start + share))
-        for begin in range(0, share, self.micro_rows):
-            part = slice(begin, begin + self.micro_rows)
-            yield self._micro_batch(row_numbers[part], Noise(noise_keys[part]), step / self.steps)
+        for begin in range(start, start + share, self.micro_rows):
+            picks = self.mixture.at(np.arange(begin, min(begin + self.micro_rows, start + share)))
+            yield self._micro_batch(picks, step / self.steps)
 
     def halved(self) -> PretrainLoader:
         """The same batches in micro-batches of half as many rows.
@@ -203,29 +199,19 @@ class PretrainLoader:
             raise ElectraError("E-R240", "memory", "not even one row fits", "shorten rows.length or shrink the encoder")
         return replace(self, micro_rows=self.micro_rows // 2)
 
-    def epochs(self, step: int) -> float:
-        """How often the corpus has been seen when step `step` begins."""
-        return (self.first_row + step * self.batch_rows) / len(self.rows)
+    def epochs(self, step: int) -> dict[str, float]:
+        """By source, how often its rows have been seen when step `step` begins."""
+        return self.mixture.epochs(self.first_row + step * self.batch_rows)
 
     @property
     def tokens_per_step(self) -> float:
         """Real tokens of an average step, over all processes."""
-        return self.batch_rows * self.rows.tokens_per_row
+        return self.batch_rows * self.mixture.tokens_per_row
 
-    def _numbers(self, places: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Row numbers and noise keys at consecutive places of the endless sequence of epochs."""
-        epochs, within = np.divmod(places, len(self.rows))
-        row_numbers = np.empty_like(places)
-        noise_keys = np.empty(len(places), dtype=np.uint64)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            here = epochs == epoch
-            row_numbers[here] = epoch_order(within[here], len(self.rows), self.seed, epoch)
-            noise_keys[here] = _noise_keys(row_numbers[here], self.seed, epoch)
-        return row_numbers, noise_keys
-
-    def _micro_batch(self, row_numbers: npt.NDArray[np.int64], noise: Noise, progress: float) -> tuple[Batch, Noise]:
-        items = [self.rows[int(number)] for number in row_numbers]
-        grid = Grid.of(items, self.rows.length, self.pad_id, self.packed)
+    def _micro_batch(self, picks: Picks, progress: float) -> tuple[Batch, Noise]:
+        sources, noise = self.mixture.sources, Noise(picks.noise_keys)
+        items = [sources[source].rows[row] for source, row in zip(picks.sources.tolist(), picks.rows.tolist(), strict=True)]
+        grid = Grid.of(items, self.mixture.length, self.pad_id, self.packed)
         allowed = candidates(grid.tokens, grid.real, (self.cls_id, self.sep_id, self.mask_id))
         drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise)
         index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
@@ -284,11 +270,12 @@ class ExampleLoader:
             numbers = chosen[part]
             items = [self.examples[int(number)] for number in numbers]
             length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
-            yield collate(items, length, self.pad_id, self.packed), Noise(_noise_keys(numbers, self.seed, epoch))
+            noise = Noise(numbers.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch)))
+            yield collate(items, length, self.pad_id, self.packed), noise
 
-    def epochs(self, step: int) -> float:
+    def epochs(self, step: int) -> dict[str, float]:
         """How often the examples have been seen when step `step` begins, up to the epoch's odd batch."""
-        return step / self.steps_per_epoch
+        return {"examples": step / self.steps_per_epoch}
 
     def _step_examples(self, epoch: int, place: int) -> npt.NDArray[np.int64]:
         """The examples of the batch at `place` of an epoch, by rising length."""
@@ -330,11 +317,6 @@ def in_order(
         numbers = order[part]
         items = [examples[int(number)] for number in numbers]
         yield numbers, collate(items, _bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
-
-
-def _noise_keys(numbers: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDArray[np.uint64]:
-    """uint64 [n]: one key for each (seed, epoch, number)."""
-    return numbers.astype(np.uint64) ^ np.uint64(fold_seed(seed, "noise", epoch))
 
 
 def _bucket(length: int, longest: int) -> int:

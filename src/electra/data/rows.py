@@ -129,19 +129,38 @@ def epoch_order(places: npt.NDArray[np.int64], size: int, seed: int, epoch: int)
     Returns:
         int64 [n]; over all places a permutation of range(size).
     """
-    side = math.isqrt(max(0, size - 1)) + 1
-    key = np.uint64(fold_seed(seed, "order", epoch))
-    items = _shuffle(places, side, key)
-    while (outside := items >= size).any():
-        items[outside] = _shuffle(items[outside], side, key)
+    sizes = np.full(len(places), size, dtype=np.int64)
+    return permuted(places, sizes, np.full(len(places), order_key(seed, epoch), dtype=np.uint64))
+
+
+def permuted(
+    places: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.int64]:
+    """As `epoch_order` for places of several epochs at once: int64, int64 and uint64 [n], each place with its size and key."""
+    sides = np.array([math.isqrt(max(0, size - 1)) + 1 for size in sizes.tolist()], dtype=np.int64)
+    items = _shuffle(places, sides, keys)
+    while (outside := items >= sizes).any():
+        items[outside] = _shuffle(items[outside], sides[outside], keys[outside])
     return items
 
 
-def _shuffle(places: npt.NDArray[np.int64], side: int, key: np.uint64) -> npt.NDArray[np.int64]:
+def order_key(seed: int, epoch: int) -> int:
+    """The key of the order of an epoch."""
+    return fold_seed(seed, "order", epoch)
+
+
+def noise_key(seed: int, epoch: int) -> int:
+    """The key of the noise of an epoch; `^` the number of an item it is the key of that item's noise."""
+    return fold_seed(seed, "noise", epoch)
+
+
+def _shuffle(
+    places: npt.NDArray[np.int64], sides: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.int64]:
     """A keyed permutation of range(side**2): each round adds a hash of one coordinate to the other."""
-    left, right = np.divmod(places, side)
+    left, right = np.divmod(places, sides)
     for turn in range(_ROUNDS):
-        uniform = Noise(right.astype(np.uint64) ^ key).uniform(f"order-{turn}", 1)[:, 0]
-        shift = (uniform.astype(np.float64) * side).astype(np.int64)
-        left, right = right, (left + shift) % side
-    return left * side + right
+        uniform = Noise(right.astype(np.uint64) ^ keys).uniform(f"order-{turn}", 1)[:, 0]
+        shift = (uniform.astype(np.float64) * sides).astype(np.int64)
+        left, right = right, (left + shift) % sides
+    return left * sides + right

@@ -27,7 +27,7 @@ def write_card(run_dir: Path) -> str:
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.name}",
         f"Step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`.",
-        "## Data\n\n" + _table(_flat(resolved.get("corpus", {"examples": resolved.get("examples")}))),
+        "## Data\n\n" + _data(resolved, step.get("epochs", {})),
         "## Health\n\n" + "\n".join(health),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
         f"## Recipe\n\nFingerprint `{recipe['fingerprint']}`.\n\n```json\n{settings}\n```",
@@ -36,8 +36,21 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: number(value) if isinstance(value, int | float) else str(value) for name, value in values.items()}
+def _data(resolved: Mapping[str, Any], epochs: Mapping[str, float]) -> str:
+    """The corpora of a pre-training run, or the number of examples of a fine-tuning run, and how often they were seen."""
+    if "corpus" not in resolved:
+        seen = {name: number(value) for name, value in epochs.items()}
+        return _table({"examples": number(resolved["examples"]), "epochs": seen.get("examples", "")})
+    head = ("source", "documents", "tokens", "share of rows", "epochs", "fingerprint")
+    lines = [head, ("---",) * len(head)] + [
+        (
+            source["name"], number(source["documents"]), number(source["tokens"]), f"{source['share']:.2%}",
+            number(epochs.get(source["name"], 0.0)), source["fingerprint"],
+        )
+        for source in resolved["corpus"]
+    ]  # fmt: skip
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{rows}\n\nTokenizer `{resolved['tokenizer']}`."
 
 
 def _table(values: Mapping[str, str]) -> str:

@@ -109,6 +109,11 @@ class _Run:
         return Counter(f"{event.get('code') or ''} {event.get('message', '')}".strip() for event in self.named("warning"))
 
     @property
+    def epochs(self) -> dict[str, float]:
+        """How often each source was seen, by name."""
+        return dict(self.last("step").get("epochs", {}))
+
+    @property
     def final_figures(self) -> dict[str, float]:
         """Means over the last step events of the last phase, non-finite values left out."""
         phase = self.last("step").get("phase")
@@ -144,6 +149,8 @@ def text_summary(run_dir: Path) -> str:
     lines += [f"  {event['network']} (earlier phase): {event['verdict']} ({event['reason']})" for event in earlier]
     if figures := run.final_figures:
         lines.append("  " + "  ".join(f"{name} {number(value)}" for name, value in figures.items()))
+    if run.epochs:
+        lines.append("  epochs " + ", ".join(f"{name} {number(value)}" for name, value in run.epochs.items()))
     if evaluated := run.last("evaluate"):
         told = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
         lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {told}")
@@ -229,6 +236,7 @@ def _words(name: str) -> str:
 
 def _figures(run: _Run) -> str:
     rows = [(_words(name), number(value), _MEANING.get(name, "")) for name, value in run.final_figures.items()]
+    rows += [(f"epochs of {name}", number(value), "how often its rows were seen") for name, value in run.epochs.items()]
     if not rows:
         return "<section><p>No steps were logged yet; figures and curves appear here after the first ones.</p></section>"
     return f"<section><h2>Last figures</h2><p>Means over the last log entries, {_LAST} at most.</p>{table(rows)}</section>"

@@ -255,6 +255,7 @@ def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> N
         "figures": figures,
         "lr": t.optimizers.learning_rates(done - 1 - t.span.first),
         "grad_norm": dict(norms),
+        "epochs": {name: round(epochs, 6) for name, epochs in t.loader.epochs(done - t.span.first).items()},
         "tokens": int(meter.tokens),
         "tokens_per_second": round((meter.tokens - meter.untimed) / max(seconds, 1e-9), 1),
         "seconds": round(seconds, 3),
