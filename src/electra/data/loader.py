@@ -203,6 +203,11 @@ class PretrainLoader:
             raise ElectraError("E-R240", "memory", "not even one row fits", "shorten rows.length or shrink the encoder")
         return replace(self, micro_rows=self.micro_rows // 2)
 
+    @property
+    def positions(self) -> int:
+        """Tokens of a micro-batch at most, padding included."""
+        return min(self.batch_rows, self.micro_rows) * self.rows.length
+
     def epochs(self, step: int) -> float:
         """How often the corpus has been seen when step `step` begins."""
         return (self.first_row + step * self.batch_rows) / len(self.rows)
@@ -271,6 +276,11 @@ class ExampleLoader:
                 "E-R240", "memory", "not even one example fits", "lower task.max_length or take a smaller encoder"
             )
         return replace(self, micro_tokens=self.micro_tokens // 2)
+
+    @property
+    def positions(self) -> int:
+        """Tokens of a micro-batch at most, padding included."""
+        return max(self._longest, min(self.micro_tokens, self.batch_examples * self._longest))
 
     @property
     def steps_per_epoch(self) -> int:
