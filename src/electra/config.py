@@ -100,8 +100,11 @@ class _Layer:
                     value = leaf(tree, keys)
                 except KeyError:
                     continue  # of another variant, which was replaced
-                short_form = isinstance(value, dict) and isinstance(leaf(layer.tree, keys), str)
-                known[(*keys, "type") if short_form else keys] = name
+                if isinstance(value, dict) and not isinstance(leaf(layer.tree, keys), dict):
+                    if "type" not in value:
+                        continue  # a table has taken its place
+                    keys = (*keys, "type")  # it was the table's short form
+                known[keys] = name
         return _Layer(tree, known)
 
 

@@ -51,18 +51,28 @@ class TensorBoardSink:
             self._begun_at = event["step"]
         if event["event"] not in ("step", "evaluate"):
             return
+        from tensorboardX.proto.event_pb2 import Event as Record
+        from tensorboardX.proto.summary_pb2 import Summary
+
         if self._writer is None:
-            self._writer = self._open()
-        for name, value in _scalars(event):
-            self._writer.add_scalar(name, float(value), event["step"], walltime=event["time"])
+            self._open(event["time"])
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in _scalars(event)]
+        self._writer.write_event(Record(wall_time=event["time"], step=event["step"], summary=Summary(value=values)))
         self._writer.flush()
 
-    def _open(self) -> Any:
-        from tensorboardX import SummaryWriter
+    def _open(self, clock: float) -> None:
+        """Begin a file. Not with `SummaryWriter`, which hands everything to a thread that a crash cuts off."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event as Record
+        from tensorboardX.proto.event_pb2 import SessionLog
 
-        earlier = len(list(self._directory.glob("*")))  # two starts within a second must not have one name
-        mark = self._begun_at + 1 if self._begun_at else None
-        return SummaryWriter(str(self._directory), purge_step=mark, filename_suffix=f".{earlier:04}")
+        directory = self._directory.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        earlier = len(list(directory.iterdir()))  # two starts within a second must not have one name
+        self._writer = EventsWriter(str(directory / "events"), f".{earlier:04}")
+        if self._begun_at:
+            mark = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Record(wall_time=clock, step=self._begun_at + 1, session_log=mark))
 
 
 def _scalars(event: Event) -> Iterator[tuple[str, Any]]:

@@ -164,6 +164,9 @@ class Setting:
             "labels": fingerprint(self.task.to_json()),
         }
 
+    def verify(self) -> None:
+        """Nothing is left to verify: model and examples were read and checked as a whole."""
+
     def resolve(self) -> dict[str, Any]:
         """What the recipe leaves to the machine; runs once, and is written to recipe.json."""
         return self.survey(0.0).resolved
@@ -189,7 +192,9 @@ class Setting:
         micro, steps = trial.loader.micro_tokens, trial.total_steps
         writes = files_of_run([need], [], steps, recipe.loop)
         require_disk(recipe.run.dir, sum(writes.values()))
-        derived = {"precision": ("bf16" if bf16 else "fp32", "probe")} if recipe.precision == "auto" else {}
+        derived: dict[str, tuple[Any, str]] = (
+            {"precision": ("bf16" if bf16 else "fp32", "probe")} if recipe.precision == "auto" else {}
+        )
         if micro != recipe.batch.micro_tokens:
             derived["batch.micro_tokens"] = (micro, "probe")
         resolved = {"bf16": bf16, "micro_tokens": micro, "machine": machine.describe(), "examples": len(self.train)}

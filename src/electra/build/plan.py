@@ -35,6 +35,8 @@ class Setting(Protocol):
 
     fingerprints: dict[str, str]
 
+    def verify(self) -> None: ...
+
     def survey(self, budget: float, known: Mapping[str, Any] | None = None) -> Survey: ...
 
 
@@ -95,8 +97,8 @@ def plan(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> Plan
         verb, recipe = "pretrain", config.load(pretrain.PretrainRecipe, sources, assignments)
         opened = run_to_resume(recipe.run, config.to_tree(recipe))
         setting = pretrain.Setting(recipe)
-    survey = setting.survey(_PROBE_SECONDS, opened.resolved if opened else None)
     step = _step(opened, setting, recipe.loop.keep) if opened else 0
+    survey = setting.survey(_PROBE_SECONDS, opened.resolved if opened else None)
     left = sum(_steps_left(phase, step) * phase.need.seconds for phase in survey.phases)
     return Plan(
         verb=verb,
@@ -122,7 +124,8 @@ def _finetunes(tables: Mapping[str, Any]) -> bool:
 
 
 def _step(opened: Opened, setting: Setting, keep: int) -> int:
-    """Where the run would go on."""
+    """Where the run would go on; what it goes on with is checked as it will be."""
+    setting.verify()
     found = newest_state(opened, Checkpoints(opened.checkpoints, keep), setting.fingerprints, report=lambda message: None)
     return found[1].step if found else 0
 
@@ -134,7 +137,7 @@ def _steps_left(phase: PhasePlan, step: int) -> int:
 def _values(recipe: Any, origins: Mapping[str, str], derived: Mapping[str, tuple[Any, str]]) -> list[Value]:
     tree = config.to_tree(recipe)
     given = {".".join(keys): config.leaf(tree, keys) for keys in config.leaves(tree)}
-    pairs = {path: (value, origins[path]) for path, value in given.items()} | derived
+    pairs = {**{path: (value, origins[path]) for path, value in given.items()}, **derived}
     return [Value(path=path, value=value, origin=origin) for path, (value, origin) in pairs.items()]
 
 
@@ -149,7 +152,8 @@ def to_json(plan: Plan) -> str:
 def to_lines(plan: Plan) -> Iterator[str]:
     """A plan for a terminal: settings with their origins, then data, phases, memory, time, disk."""
     does = f"resumes at step {plan.step:,}" if plan.step else "starts"
-    yield f"electra {plan.verb} {does} in {plan.directory}: step {plan.steps:,} is the last"
+    nothing = "; it is finished" if plan.step == plan.steps else ""
+    yield f"electra {plan.verb} {does} in {plan.directory}: step {plan.steps:,} is the last{nothing}"
     yield from _table([("setting", "value", "from"), *((v.path, _told(v.value), v.origin) for v in plan.settings)])
     yield "data: " + ", ".join(f"{number(count)} {name}" for name, count in plan.data.items())
     for phase in plan.phases:
@@ -164,15 +168,17 @@ def to_lines(plan: Plan) -> Iterator[str]:
 
 
 def _memory(plan: Plan) -> Iterator[str]:
+    """The phase that needs most: the estimate beside what was measured, then its parts."""
     phase = max(plan.phases, key=lambda phase: phase.need.memory)
     need, room = phase.need, plan.room
-    yield (f"memory: about {size(need.memory + (room.program or 0))} in phase {phase.name}: weights {size(need.weights)}, "
-           f"gradients {size(need.gradients)}, optimiser {size(need.optimizer)}, activations {size(need.activations)} "
-           f"for {need.positions:,} tokens at once"
-           + (f", program {size(room.program)}" if room.program is not None else ""))  # fmt: skip
+    parts = {"weights": need.weights, "gradients": need.gradients, "optimiser": need.optimizer,
+             "activations": need.activations, "holes in the heap": need.heap, "program": room.program or 0}  # fmt: skip
     peaks = [phase.need.peak for phase in plan.phases if phase.need.peak is not None]
-    if peaks:
-        yield f"  measured in full-size steps: {size(max(peaks))}" + (f"; {size(room.free)} were free" if room.free else "")
+    measured = f"; measured in full-size steps: {size(max(peaks))}" if peaks else ""
+    free = f"; {size(room.free)} were free" if room.free is not None else ""
+    yield f"memory: about {size(sum(parts.values()))}{measured}{free}"
+    told = ", ".join(f"{name} {size(count)}" for name, count in parts.items() if count)
+    yield f"  phase {phase.name}, {need.positions:,} tokens at once: {told}"
 
 
 def _table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:

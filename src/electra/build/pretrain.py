@@ -174,7 +174,7 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
     setting = Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
     if opened.resuming:
-        setting.corpus.verify()  # its fingerprint is that of the manifest; this reads the shards
+        setting.verify()
     run = _Run(setting, opened)
     with logging_to(opened, console, recipe.loop) as log, StopFlag() as stop:
         checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
@@ -208,6 +208,14 @@ class Setting:
             case PairRowsConfig() as config:
                 seed, tokenizer = self.recipe.run.seed, self.tokenizer
                 return PairRows(self.corpus, config, seed, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
+
+    def verify(self) -> None:
+        """Read all shards and compare their hashes, for a run that is resumed: the corpus's fingerprint is the manifest's.
+
+        Raises:
+            ElectraError: E-D123 a shard is not as it was written.
+        """
+        self.corpus.verify()
 
     def resolve(self) -> dict[str, Any]:
         """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
