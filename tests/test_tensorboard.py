@@ -30,7 +30,7 @@ def records(directory: Path) -> Iterator[Any]:
 
 
 def scalars(directory: Path) -> dict[str, dict[int, float]]:
-    """Value by name and step, by TensorBoard's rule: a session that starts at a step makes it forget that step and later ones."""
+    """Value by name and step, by TensorBoard's rule: a session that starts at a step makes it forget that and later ones."""
     found: dict[str, dict[int, float]] = {}
     for record in records(directory):
         if record.HasField("session_log"):

@@ -31,7 +31,7 @@ STROKES: tuple[Any, ...] = ("solid", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1.3, 1,
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar in a name is a dollar
-    "font.size": 8,
+    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
@@ -91,7 +91,8 @@ def line_chart(chart: Chart, boundaries: Sequence[tuple[int, str]] = ()) -> str:
             _draw(axes, curve, look, curve.breaks or cuts, chart.markers)
         for label, level in chart.levels.items():
             axes.axhline(level, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.annotate(label, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", color="#555555")
+            side = "top" if level == min(chart.levels.values()) else "bottom"  # two that are close keep their names apart
+            axes.annotate(label, (0.01, level), xycoords=("axes fraction", "data"), va=side, color="#555555")
         if chart.logarithmic and all(min(curve.values) > 0 for curve, _ in drawn):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

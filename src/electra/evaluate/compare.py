@@ -8,7 +8,7 @@ are called by as much of the end of their paths as it takes to tell them apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,16 @@ from electra import config
 from electra.evaluate.charts import Chart, line_chart
 from electra.evaluate.history import LAST, Run, curve_of, figure_names, read
 from electra.evaluate.page import page, picture, table
-from electra.evaluate.report import LEVELS, chart_title, words, worst
+from electra.evaluate.report import LEVELS, chart_title, told, words, worst
 from electra.events import in_order, number
 
 _ABSENT = "–"
+_OF_SOME = "Settings that only some of them have"
 Runs = Mapping[str, Run]
+#: a name, then a cell for each run
+Row = tuple[str, ...]
+#: a heading and its rows
+Table = tuple[str, list[Row]]
 
 
 def comparison_page(directories: Sequence[Path]) -> str:
@@ -31,14 +36,13 @@ def comparison_page(directories: Sequence[Path]) -> str:
         ElectraError: E-M300, no run at one of the paths.
     """
     runs = _read_all(directories)
-    title = ", ".join(runs)
-    body = [f'<header><h1>{escape(" · ".join(runs))}</h1><p class="lead">{len(runs)} runs side by side</p></header>']
-    body.append(f"<section>{_standing(runs)}</section>")
-    for heading, rows in _tables(runs):
-        body.append(f"<section><h2>{escape(heading)}</h2>{table(rows, ('', *runs), kind='side')}</section>")
-    if pictures := "".join(_pictures(runs)):
-        body.append(f'<section><h2>Curves</h2><div class="grid">{pictures}</div></section>')
-    return page(f"{title}: comparison", "\n".join(body))
+    head = f'<header><h1>{escape(" · ".join(runs))}</h1><p class="lead">{len(runs)} runs side by side</p></header>'
+    pictures = "".join(_pictures(runs))
+    curves = f'<section><h2>Curves</h2><div class="grid">{pictures}</div></section>' if pictures else ""
+    figures = [_section(name, rows, runs) for name, rows in _figures(runs)]
+    settings = [_section(name, rows, runs, folded=name == _OF_SOME) for name, rows in _settings(runs)]
+    body = [head, f"<section>{_standing(runs)}</section>", *figures, curves, *settings]
+    return page(f"{', '.join(runs)}: comparison", "\n".join(body))
 
 
 def text_comparison(directories: Sequence[Path]) -> str:
@@ -49,8 +53,11 @@ def text_comparison(directories: Sequence[Path]) -> str:
     """
     runs = _read_all(directories)
     lines = [f"{name}: {run.status}" + "".join(f"; {word}" for word in _verdicts(run)) for name, run in runs.items()]
-    for heading, rows in _tables(runs):
-        lines += ["", *_columns([(heading.lower(), *runs), *rows])]
+    for heading, rows in (*_figures(runs), *_settings(runs)):
+        if heading == _OF_SOME:
+            lines += ["", f"{len(rows)} settings that only some of the runs have: see the page"]
+        else:
+            lines += ["", *_columns([(heading.lower(), *runs), *rows])]
     return "\n".join(lines)
 
 
@@ -86,21 +93,40 @@ def _standing(runs: Runs) -> str:
 # -- tables -------------------------------------------------------------------------------------------------------------
 
 
-def _tables(runs: Runs) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-    """Heading and rows of each table that has any: a name, then a cell for each run."""
-    kinds: tuple[tuple[str, Callable[[Run], Mapping[str, str]], bool], ...] = (
-        (f"Figures at the end, means over {LAST} log entries at most", _final, False),
-        ("Held-out figures, last evaluation", _held_out, False),
-        ("Settings that differ", _settings, True),
-        ("What was probed or counted, where it differs", _resolved, True),
-    )
-    for heading, cells_of, only_different in kinds:
-        cells = [cells_of(run) for run in runs.values()]
-        names = dict.fromkeys(name for each in cells for name in each)
-        rows = [(name, *(each.get(name, _ABSENT) for each in cells)) for name in names]
-        rows = [row for row in rows if not only_different or len(set(row[1:])) > 1]
-        if rows:
+def _figures(runs: Runs) -> Iterator[Table]:
+    for heading, cells_of in (
+        (f"Figures at the end, means over {LAST} log entries at most", _final),
+        ("Held-out figures, last evaluation", _held_out),
+    ):
+        if rows := _rows([cells_of(run) for run in runs.values()]):
             yield heading, rows
+
+
+def _settings(runs: Runs) -> Iterator[Table]:
+    """What differs: settings that all of the runs have, those that only some have, what was probed."""
+    rows = sorted(_rows([_leaves(run, "recipe") for run in runs.values()]))
+    different = [row for row in rows if len(set(row[1:])) > 1]
+    probed = [row for row in _rows([_leaves(run, "resolved") for run in runs.values()]) if len(set(row[1:])) > 1]
+    for heading, table_rows in (
+        ("Settings that differ", [row for row in different if _ABSENT not in row]),
+        (_OF_SOME, [row for row in different if _ABSENT in row]),
+        ("What was probed or counted, where it differs", probed),
+    ):
+        if table_rows:
+            yield heading, table_rows
+
+
+def _section(heading: str, rows: Sequence[Row], runs: Runs, folded: bool = False) -> str:
+    cells = table(rows, ("", *runs), kind="side")
+    if folded:
+        return f"<section><details><summary>{escape(heading)}</summary>{cells}</details></section>"
+    return f"<section><h2>{escape(heading)}</h2>{cells}</section>"
+
+
+def _rows(columns: Sequence[Mapping[str, str]]) -> list[Row]:
+    """A row for each name that any column has."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(column.get(name, _ABSENT) for column in columns)) for name in names]
 
 
 def _final(run: Run) -> dict[str, str]:
@@ -110,23 +136,23 @@ def _final(run: Run) -> dict[str, str]:
 
 
 def _held_out(run: Run) -> dict[str, str]:
-    figures = run.last("evaluate").get("figures", {}) | (run.last("done").get("figures") or {} if run.named("evaluate") else {})
-    return {words(name): number(value) for name, value in in_order(figures).items()}
+    return {words(name): number(value) for name, value in in_order(run.last("evaluate").get("figures", {})).items()}
 
 
-def _settings(run: Run) -> dict[str, str]:
-    return {path: told for path, told in _leaves(run, "recipe") if path != "run.dir"}
-
-
-def _resolved(run: Run) -> dict[str, str]:
-    return dict(_leaves(run, "resolved"))
-
-
-def _leaves(run: Run, part: str) -> Iterator[tuple[str, str]]:
+def _leaves(run: Run, part: str) -> dict[str, str]:
+    """The values of a part of recipe.json by path; not where the run lies, and not what is there twice."""
     tree: Any = run.recipe.get(part, {}) if isinstance(run.recipe, Mapping) else {}
-    for keys in config.leaves(tree):
-        value = config.leaf(tree, keys)
-        yield ".".join(keys), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    leaves = {".".join(keys): config.leaf(tree, keys) for keys in config.leaves(tree)}
+    hidden = ("run.dir", "run.fresh") if part == "recipe" else ("encoder.",)
+    return {path: _exact(value) for path, value in leaves.items() if not path.startswith(hidden)}
+
+
+def _exact(value: Any) -> str:
+    """A value with all its digits; spans of phases in words."""
+    if isinstance(value, str):
+        return value
+    tables = isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
+    return told(value) if tables else json.dumps(value, ensure_ascii=False)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

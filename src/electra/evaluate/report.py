@@ -42,14 +42,14 @@ _TITLE = {
     "rtd_loss": "Discriminator: loss",
     "prior_gain": "Discriminator: prior gain",
     "auc": "Discriminator: ROC-AUC",
-    "average_precision": "Discriminator: precision and recall",
+    "average_precision": "Discriminator: average precision",
     "token_rms": "Discriminator: token RMS",
 }
 LEVELS = {
     "prior_gain": {"healthy": HEALTHY_GAIN, "collapsed": 0.0},
     "auc": {"healthy": HEALTHY_AUC, "good": GOOD_AUC},
 }
-_TOGETHER = {"average_precision": ("average_precision", "recall", "precision")}
+_TOGETHER = {"average_precision": ("Discriminator: precision and recall", ("average_precision", "recall", "precision"))}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -86,8 +86,8 @@ def text_summary(run_dir: Path) -> str:
     if figures := run.final_figures:
         lines.append("  " + "  ".join(f"{name} {number(value)}" for name, value in figures.items()))
     if evaluated := run.last("evaluate"):
-        told = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
-        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {told}")
+        shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
+        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {shown}")
     lines += [f"  warning {text}" + (f" ({count} times)" if count > 1 else "") for text, count in run.warnings.items()]
     return "\n".join(lines)
 
@@ -132,7 +132,7 @@ def _warnings(run: Run) -> str:
 
 
 def _what_was_run(run: Run) -> str:
-    rows = [(words(name), _told(value)) for name, value in run.last("start").items() if name not in ("event", "time")]
+    rows = [(words(name), told(value)) for name, value in run.last("start").items() if name not in ("event", "time")]
     if tokens := sum(event.get("tokens", 0) for event in run.named("step")):
         rows.append(("tokens seen", number(tokens)))
     if len(run.named("start")) > 1:
@@ -142,12 +142,12 @@ def _what_was_run(run: Run) -> str:
     return f"<section><h2>What was run</h2>{table(rows)}</section>" if rows else ""
 
 
-def _told(value: Any) -> str:
-    """A field of the start event in words."""
+def told(value: Any) -> str:
+    """A value of the log or the recipe in words."""
     if isinstance(value, Mapping):
-        return " · ".join(f"{'' if name == 'name' else words(str(name)) + ' '}{_told(item)}" for name, item in value.items())
+        return " · ".join(f"{'' if name == 'name' else words(str(name)) + ' '}{told(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return "; ".join(_told(item) for item in value)
+        return "; ".join(told(item) for item in value)
     return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
@@ -186,11 +186,11 @@ def _curves(run: Run) -> str:
     for name in names:
         if name in ("recall", "precision") and "average_precision" in names:
             continue  # drawn with it
-        group = [other for other in _TOGETHER.get(name, (name,)) if other in names]
-        curves = [curve_of(steps, words(other), "figures", other) for other in group]
+        title, group = _TOGETHER.get(name, (chart_title(name), (name,)))
+        curves = [curve_of(steps, words(other), "figures", other) for other in group if other in names]
         if name == "rtd_loss" and "replaced_share" in names:
             curves.append(_prior(curve_of(steps, "", "figures", "replaced_share")))
-        charts.append(Chart(title=chart_title(name), curves=curves, levels=LEVELS.get(name, {})))
+        charts.append(Chart(title=title, curves=curves, levels=LEVELS.get(name, {})))
     for title, key, logarithmic in (("Gradient norm", "grad_norm", True), ("Learning rate", "lr", False)):
         networks = dict.fromkeys(network for event in steps for network in event.get(key, {}))
         curves = [curve_of(steps, network, key, network) for network in networks]
