@@ -48,10 +48,8 @@ def row(text: str, name: str) -> list[str]:
 
 def test_figures_and_settings_that_differ_stand_in_a_row_with_all_their_digits(tmp_path: Path) -> None:
     told = text_comparison([run(tmp_path / "a"), run(tmp_path / "b", lr=0.00012, steps=20, held_out=True)])
-    assert told.splitlines()[:2] == [
-        "a: finished after 10 steps; encoder healthy",
-        "b: finished after 20 steps; encoder healthy",
-    ]
+    for name, steps in (("a", 10), ("b", 20)):
+        assert f"{name}: finished after {steps} steps; encoder healthy" in told.splitlines()
     assert row(told, "optimizer.lr") == ["0.00015", "0.00012"]
     assert row(told, "tokens seen") == ["1,000", "2,000"]
     assert row(told, "accuracy") == ["–", "0.7500"]
@@ -92,7 +90,7 @@ def test_runs_of_one_name_are_told_apart_by_more_of_their_path_and_a_run_given_t
 def test_names_and_values_are_escaped(tmp_path: Path) -> None:
     html = comparison_page([run(tmp_path / "<i>a"), run(tmp_path / "b", note="<script>")])
     assert "&lt;i&gt;a" in html
-    assert "<i>" not in html.replace("<i>a", "", 0)
+    assert "<i>" not in html
     assert "<script>" not in html
 
 

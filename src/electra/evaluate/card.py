@@ -1,4 +1,4 @@
-"""The card of a model directory (README.md): what it is, what it was trained on, how it fared.
+"""The card of a model directory (README.md): what it is, how it is used, what it was trained on, how it fared.
 
 In: a run directory while or after it runs. Out: Markdown with the front matter that model hubs read.
 """
@@ -10,34 +10,78 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from electra.events import in_order, number, read_events
+from electra.evaluate.history import Run, read
+from electra.events import in_order, number
+
+_USE = """```console
+electra predict DIR{option} texts.txt
+```
+
+```python
+{python}
+```
+
+`DIR` is this directory."""
+_USE_PRETRAINED = _USE.format(
+    option=" --task replaced",
+    python="""from transformers import AutoModel, AutoTokenizer
+
+model, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")""",
+)
+_USE_FINETUNED = _USE.format(
+    option="",
+    python="""import electra
+
+electra.load("DIR").predict(["a text"])""",
+)
 
 
 def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
-    recipe = json.loads((run_dir / "recipe.json").read_text(encoding="utf-8"))
-    events, _ = read_events(run_dir / "events.jsonl")
-    last = {event["event"]: event for event in events}
-    verdicts = {event["network"]: event for event in events if event["event"] == "verdict"}
-    resolved, step = recipe["resolved"], last.get("step", {})
-    figures = {**step.get("figures", {}), **last.get("evaluate", {}).get("figures", {})}
-    settings = json.dumps(recipe["recipe"], indent=1, ensure_ascii=False)
-    health = (f"- {name}: **{event['verdict']}**: {event['reason']}" for name, event in verdicts.items())
+    run = read(run_dir)
+    recipe, resolved = run.recipe["recipe"], run.recipe["resolved"]
+    figures = {**run.last("step").get("figures", {}), **run.last("evaluate").get("figures", {})}
+    settings = json.dumps(recipe, indent=1, ensure_ascii=False)
+    now, earlier = run.verdicts
+    health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
+    health += [f"- {event['network']} (earlier phase): **{event['verdict']}**: {event['reason']}" for event in earlier]
     parts = [
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
-        f"# {run_dir.name}",
-        f"Step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`.",
-        "## Data\n\n" + _table(_flat(resolved.get("corpus", {"examples": resolved.get("examples")}))),
-        "## Health\n\n" + "\n".join(health),
+        f"# {run_dir.resolve().name}",
+        _what(run),
+        "## Use\n\n" + (_USE_FINETUNED if "task" in recipe else _USE_PRETRAINED),
+        "## Data\n\n" + _table(_data(run)),
+        "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
-        f"## Recipe\n\nFingerprint `{recipe['fingerprint']}`.\n\n```json\n{settings}\n```",
+        f"## Recipe\n\nFingerprint `{run.recipe['fingerprint']}`.\n\n<details><summary>All settings</summary>\n\n"
+        f"```json\n{settings}\n```\n\n</details>",
         "## Machine\n\n" + _table(resolved.get("machine", {})),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: number(value) if isinstance(value, int | float) else str(value) for name, value in values.items()}
+def _what(run: Run) -> str:
+    """One sentence: what was trained, from what, how far."""
+    recipe, step = run.recipe["recipe"], run.last("step")
+    if "task" in recipe:
+        what = f"Fine-tuned for `{recipe['task']['type']}` from `{recipe['init']['from']}`"
+    else:
+        encoder = run.recipe["resolved"]["encoder"]
+        what = (f"A `{encoder['type']}` encoder, {encoder['num_hidden_layers']} layers of {encoder['hidden_size']}, "
+                f"{encoder['vocab_size']:,} entries, pre-trained")  # fmt: skip
+    return f"{what}: step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`."
+
+
+def _data(run: Run) -> dict[str, str]:
+    """What there was, and how much of it was seen."""
+    resolved = run.recipe["resolved"]
+    counts: dict[str, Any] = dict(resolved.get("corpus", {"examples": resolved.get("examples")}))
+    seen = sum(event.get("tokens", 0) for event in run.named("step"))
+    shown = {f"{name} fingerprint" if isinstance(value, str) else name: value for name, value in counts.items()}
+    shown["tokens seen"] = seen
+    if counts.get("tokens"):
+        shown["epochs"] = seen / counts["tokens"]
+    return {name: number(value) if isinstance(value, int | float) else f"`{value}`" for name, value in shown.items()}
 
 
 def _table(values: Mapping[str, str]) -> str:
