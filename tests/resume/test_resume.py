@@ -35,7 +35,7 @@ Moment = tuple[str, str, int, list[int]]
 def forward(objective: str, step: int, micro_batch: int, signals: list[int]) -> Moment:
     """When step `step` of a phase (counted from 0) runs `micro_batch`.
 
-    A new run begins with a dry batch, which is one step, and two small forward passes before it, which say what memory it takes.
+    A new run begins with two small forward passes, which say what memory it takes, and a dry batch, which is one step.
     """
     module, name = f"electra.objectives.{objective}", f"{objective.capitalize()}.forward"
     return module, name, 2 + (step + 1) * MICRO_BATCHES + micro_batch + 1, signals
