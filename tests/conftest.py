@@ -126,12 +126,12 @@ def training_of(corpus_dir: Path) -> Callable[..., Training]:
     """What a pre-training recipe builds for its phase "rtd", ready for the loop, with a log and checkpoints that go nowhere."""
 
     def build(recipe: str, *assignments: str, steps: int = 6, micro_rows: int = 8, bf16: bool = False) -> Training:
-        from electra.build.pretrain import PretrainRecipe, _Setting
+        from electra.build.pretrain import PretrainRecipe, Setting
         from electra.config import load
         from electra.train.loop import Span
 
         places = [f"corpus.path={corpus_dir}", "run.dir=nowhere"]
-        setting = _Setting(load(PretrainRecipe, [recipe], [*places, *assignments]))
+        setting = Setting(load(PretrainRecipe, [recipe], [*places, *assignments]))
         return setting.training(Span(name="rtd", first=0, steps=steps), None, micro_rows, bf16, card=str)
 
     return build

@@ -326,3 +326,49 @@ def test_any_recipe_survives_the_way_through_json(days: int, pace: float, line: 
         days=days,
     )
     assert config.build(Trip, json.loads(json.dumps(config.to_tree(trip)))) == trip
+
+
+# -- origins -------------------------------------------------------------------------------------------------------------
+
+
+def origins(*assignments: str, sources: tuple[str | Path, ...] = ()) -> dict[str, str]:
+    given = ["start.place=here", *assignments]
+    return config.origins(config.load(Trip, sources, given), sources, given)
+
+
+def test_every_value_has_an_origin_and_the_last_one_that_gave_it_wins(tmp_path: Path) -> None:
+    base = write(tmp_path / "base.toml", "days = 2\nhome = true\n[way]\ntype = 'walk'\npace = 3\n[stops.lake]\npace = 1\n")
+    top = write(tmp_path / "top.toml", f"extends = '{base}'\ndays = 3\n[stops.wood]\npace = 1\n")
+    trip = config.load(Trip, [top], ["start.place=here", "home=false"])
+    found = origins("home=false", sources=(top,))
+    assert list(found) == [".".join(keys) for keys in config.leaves(config.to_tree(trip))]
+    assert found == {
+        "start.place": "command line", "start.from": "default", "way.type": str(base), "way.pace": str(base),
+        "stops.lake.type": "default", "stops.lake.pace": str(base), "stops.wood.type": "default", "stops.wood.pace": str(top),
+        "days": str(top), "names": "default", "home": "command line", "hours": "default",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("below", "assignments", "expected"),
+    [
+        ("way = 'walk'", [], {"way.type": "file", "way.pace": "default"}),
+        ("way = 'walk'", ["way.pace=2"], {"way.type": "file", "way.pace": "command line"}),
+        ("way = {type = 'walk', pace = 2}", ["way=walk"], {"way.type": "command line", "way.pace": "file"}),
+        ("way = {type = 'ride', line = 2}", ["way=walk"], {"way.type": "command line", "way.pace": "default"}),
+        ("way = {type = 'walk', pace = 2}\n[stops]", [], {"way.type": "file", "stops": "file"}),
+    ],
+)
+def test_short_forms_and_replaced_variants_have_the_origin_of_what_is_left(
+    tmp_path: Path, below: str, assignments: list[str], expected: dict[str, str]
+) -> None:
+    file = write(tmp_path / "below.toml", below)
+    found = origins(*assignments, sources=(file,))
+    assert {path: found[path].replace(str(file), "file") for path in expected} == expected
+
+
+@given(below=trees, above=trees)
+def test_a_value_came_from_the_uppermost_layer_that_has_it(below: config.Tree, above: config.Tree) -> None:
+    whole = config._Layer.of(below, "below").below(config._Layer.of(above, "above"))
+    upper = paths(above)
+    assert whole.origins == {keys: "above" if keys in upper else "below" for keys in paths(whole.tree)}

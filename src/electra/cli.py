@@ -6,11 +6,12 @@ Exit codes are those of `errors.ExitCode`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -185,6 +186,21 @@ def finetune(settings: Settings = None) -> None:
     _say_where(run(recipe, choose_console()))
 
 
+@app.command("plan")
+def plan(settings: Settings = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what a run would do, need and write, without starting it: `electra plan modern-tiny corpus.path=corpus
+    run.dir=runs/first stop.hours=2`.
+
+    Takes what `electra pretrain` takes, or, with `task=...`, what `electra finetune` takes. Ends with the error that the run
+    would end with.
+    """
+    from electra.build.plan import plan as find_out
+    from electra.build.plan import to_json, to_lines
+
+    found = find_out(*_split(settings))
+    typer.echo(to_json(found) if as_json else "\n".join(to_lines(found)))
+
+
 @app.command("recipes")
 def recipes(name: Annotated[str | None, typer.Argument(help="A recipe to print.")] = None) -> None:
     """List the shipped recipes, or print one."""
@@ -203,13 +219,25 @@ def recipes(name: Annotated[str | None, typer.Argument(help="A recipe to print."
 
 
 @app.command("report")
-def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Say how a run is doing, and write its report.html."""
-    from electra.evaluate.report import text_summary, write_report
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="A run directory; several are put side by side.")],
+    out: Annotated[Path, typer.Option(help="The page of several runs; one has its report.html.")] = Path("comparison.html"),
+    watch: Annotated[bool, typer.Option("--watch", help="Serve a page that keeps up, until Ctrl-C; write nothing.")] = False,
+    port: Annotated[int, typer.Option(help="Of --watch, on 127.0.0.1.")] = 8321,
+) -> None:
+    """Say how a run is doing, and write its report.html; of several runs, a page with their curves over one another."""
+    from electra.evaluate.compare import comparison_page, text_comparison
+    from electra.evaluate.page import write_page
+    from electra.evaluate.report import report_page, text_summary
 
-    path = write_report(run)
-    typer.echo(text_summary(run))
-    typer.echo(f"report: {path}")
+    def draw() -> str:
+        return report_page(runs[0]) if len(runs) == 1 else comparison_page(runs)
+
+    typer.echo(text_summary(runs[0]) if len(runs) == 1 else text_comparison(runs))
+    if watch:
+        _serve(draw, runs, port)
+    else:
+        typer.echo(f"report: {write_page(draw(), runs[0] / 'report.html' if len(runs) == 1 else out)}")
 
 
 # -- models -------------------------------------------------------------------------------------------------------------
@@ -288,6 +316,17 @@ def _split(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 def _say_where(model: Path) -> None:
     typer.echo(f"model: {model}\nreport: {model.parent / 'report.html'}")
+
+
+def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
+    """A live page of `runs`, until Ctrl-C."""
+    from electra.evaluate.watch import LivePage, LiveServer
+
+    with LiveServer(LivePage(draw, [run / "events.jsonl" for run in runs]), port) as server:
+        here = server.server_port
+        typer.echo(f"live page: {server.address} (from elsewhere: ssh -L {here}:127.0.0.1:{here} MACHINE); Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _lines_of_stdin() -> list[str]:

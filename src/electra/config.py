@@ -4,7 +4,7 @@
 assignments last, and validates the result strictly against `cls` (a frozen keyword-only dataclass, nested at will).
 Alternatives are unions of dataclasses tagged by a literal field `type`; a bare string where such a union is expected means
 `{type = string}`. An unknown key, a wrong type or a field of another variant is an `ElectraError` that names the path and
-the nearest valid name.
+the nearest valid name. `origins` says of every value which recipe, or the command line, it came from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import keyword
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,6 +29,7 @@ from electra.errors import ElectraError
 
 T = TypeVar("T")
 Tree = dict[str, Any]
+Keys = tuple[str, ...]
 
 #: dataclasses set this as `__pydantic_config__`, so that unknown keys are errors
 STRICT = {"extra": "forbid", "strict": True}
@@ -54,21 +56,101 @@ def load(cls: type[T], sources: Sequence[str | Path], assignments: Sequence[str]
     Raises:
         ElectraError: E-C001 unknown recipe, E-C002 broken TOML, E-C003 malformed assignment, E-C004 invalid value or key.
     """
-    tree: Tree = {}
+    return build(cls, _overlay(sources, assignments).tree)
+
+
+def tables(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> Tree:
+    """Recipes and assignments laid over one another, as they were given: nothing is checked, no default is in it."""
+    return _overlay(sources, assignments).tree
+
+
+def origins(recipe: Any, sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> dict[str, str]:
+    """Where each value of a loaded recipe came from, by its dotted path.
+
+    Args:
+        recipe: what `load` made of `sources` and `assignments`.
+
+    Returns:
+        The name of a shipped recipe, a file, `command line`, or `default`; the paths in the order of `to_tree`.
+    """
+    given = _overlay(sources, assignments).origins
+    return {
+        ".".join(keys): given.get(keys) or given.get(keys[:-1] if keys[-1] == "type" else keys, "default")
+        for keys in leaves(to_tree(recipe))
+    }
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Tables, and where each of their values came from."""
+
+    tree: Tree = field(default_factory=dict)
+    origins: dict[Keys, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tree: Tree, name: str) -> _Layer:
+        return cls(tree, dict.fromkeys(leaves(tree), name))
+
+    def below(self, above: _Layer) -> _Layer:
+        """`above` laid over this one."""
+        tree, known = merge(self.tree, above.tree), dict[Keys, str]()
+        for layer in (self, above):
+            for keys, name in layer.origins.items():
+                try:
+                    value = leaf(tree, keys)
+                except KeyError:
+                    continue  # of another variant, which was replaced
+                if isinstance(value, dict) and not isinstance(leaf(layer.tree, keys), dict):
+                    if "type" not in value:
+                        continue  # a table has taken its place
+                    keys = (*keys, "type")  # it was the table's short form
+                known[keys] = name
+        return _Layer(tree, known)
+
+
+def _overlay(sources: Sequence[str | Path], assignments: Sequence[str]) -> _Layer:
+    whole = _Layer()
     for source in sources:
-        tree = merge(tree, read(source))
+        whole = whole.below(_read(source))
     for assignment in assignments:
-        tree = merge(tree, _parse_assignment(assignment))
-    return build(cls, tree)
+        whole = whole.below(_Layer.of(_parse_assignment(assignment), "command line"))
+    return whole
 
 
-def read(source: str | Path, above: tuple[Path, ...] = ()) -> Tree:
+def leaves(tree: Mapping[str, Any], above: Keys = ()) -> Iterator[Keys]:
+    """The keys that lead to each value of a tree; an empty table is a value."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key)
+
+
+def leaf(tree: Mapping[str, Any], keys: Keys) -> Any:
+    """The value that `keys` lead to.
+
+    Raises:
+        KeyError: they lead nowhere.
+    """
+    value: Any = tree
+    for key in keys:
+        if not isinstance(value, Mapping):
+            raise KeyError(key)
+        value = value[key]
+    return value
+
+
+def read(source: str | Path) -> Tree:
     """The tables of one shipped recipe or TOML file; `extends = "name"` puts another recipe below it.
 
     Args:
         source: name or file.
-        above: the files that extend it.
     """
+    return _read(source).tree
+
+
+def _read(source: str | Path, above: tuple[Path, ...] = ()) -> _Layer:
+    """A recipe with those that it extends; `above` are the files that extend it."""
     known = shipped()
     path = known.get(str(source), Path(source))
     if not path.is_file():
@@ -83,8 +165,8 @@ def read(source: str | Path, above: tuple[Path, ...] = ()) -> Tree:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ElectraError("E-C002", str(path), f"not valid TOML: {error}", "mend the file") from None
-    below = tree.pop("extends", None)
-    return merge(read(below, (*above, path)), tree) if below is not None else tree
+    below, layer = tree.pop("extends", None), _Layer.of(tree, str(source))
+    return _read(below, (*above, path)).below(layer) if below is not None else layer
 
 
 def merge(below: Tree, above: Tree) -> Tree:

@@ -193,6 +193,14 @@ def duration(seconds: object) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def size(count: float) -> str:
+    """Bytes in three digits or so: `340 kB`, `1.21 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{number(count / factor)[:4].rstrip('.')} {unit}"
+    return f"{count:.0f} bytes"
+
+
 def in_order(figures: Mapping[str, Any]) -> dict[str, Any]:
     """`figures` without histogram bars, the known names first."""
     rank = {name: index for index, name in enumerate(FIGURES)}

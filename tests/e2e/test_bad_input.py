@@ -360,6 +360,8 @@ def test_no_model_at_all(electra: Verb, place: Any, tmp_path: Path) -> None:
     refused(electra("predict", tmp_path / "nothing", stdin=b"a\n"), DATA, "E-M200", "config.json")
     refused(electra("evaluate", place.text, place.dev), DATA, "E-M200")
     refused(electra("report", place.text), DATA, "E-M300")
+    refused(electra("report", place.run, place.text), DATA, "E-M300")
+    refused(electra("plan", "test-modern", f"corpus.path={place.text}", f"run.dir={place.text}/run"), DATA, "E-D121")
     refused(electra("corpus", "inspect", place.text), DATA, "E-D121")
     refused(electra("predict", place.run / "model", stdin=b"a\n"), USAGE, "E-C306", "replaced")
     refused(

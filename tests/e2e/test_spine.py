@@ -56,6 +56,30 @@ def test_a_run_tells_how_it_is_doing(place: Any, done: Done) -> None:
     assert "<script src" not in page
 
 
+def test_several_runs_stand_side_by_side(place: Any, done: Done, tmp_path: Path) -> None:
+    told = done("report", place.run, place.classifier, "--out", tmp_path / "both.html")
+    assert "first: finished after 20 steps" in told
+    assert "sentiment: finished after" in told
+    assert "<svg" in (tmp_path / "both.html").read_text(encoding="utf-8")
+
+
+def test_a_plan_can_be_read_by_people_and_programs_and_starts_nothing(place: Any, done: Done, tmp_path: Path) -> None:
+    command = ["plan", "test-modern", f"corpus.path={place.corpus}", f"run.dir={tmp_path / 'run'}", "stop.steps=2"]
+    assert "electra pretrain starts" in done(*command)
+    assert json.loads(done(*command, "--json"))["steps"] == 2
+    assert list(tmp_path.iterdir()) == []
+    assert "it is finished" in done("plan", "test-modern", f"corpus.path={place.corpus}", f"run.dir={place.run}")
+
+
+def test_a_card_says_what_the_model_is_and_how_it_is_used(place: Any) -> None:
+    cards = [(run / "model" / "README.md").read_text(encoding="utf-8") for run in (place.run, place.classifier)]
+    assert "A `modern` encoder, 3 layers of 32" in cards[0]
+    assert "--task replaced" in cards[0]
+    assert "| epochs |" in cards[0]
+    assert "Fine-tuned for `classify` from" in cards[1]
+    assert "electra.load(" in cards[1]
+
+
 def test_the_second_phase_starts_from_what_the_first_one_learnt(place: Any) -> None:
     assert [event["name"] for event in events(place.run, "phase")] == ["mlm", "rtd"]
     assert (place.run / "phases" / "mlm" / "config.json").is_file()

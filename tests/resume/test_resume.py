@@ -35,9 +35,12 @@ Moment = tuple[str, str, int, list[int]]
 
 
 def forward(objective: str, step: int, micro_batch: int, signals: list[int]) -> Moment:
-    """When step `step` of a phase (counted from 0) runs `micro_batch`; the dry batch at the start of a new run is one step."""
+    """When step `step` of a phase (counted from 0) runs `micro_batch`.
+
+    A new run begins with two small forward passes, which say what memory it takes, and a dry batch, which is one step.
+    """
     module, name = f"electra.objectives.{objective}", f"{objective.capitalize()}.forward"
-    return module, name, (step + 1) * MICRO_BATCHES + micro_batch + 1, signals
+    return module, name, 2 + (step + 1) * MICRO_BATCHES + micro_batch + 1, signals
 
 
 def again(objective: str, calls: int, signals: list[int]) -> Moment:
@@ -314,7 +317,7 @@ def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
     assert undisturbed.run() == 0, undisturbed.output()
     assert [event["step"] for event in undisturbed.events("evaluate")] == [8, 16]
     forwards = "electra.objectives.supervised", "Supervised.forward"
-    assert run.run((*forwards, 4, [SIGTERM])) == 75, run.output()
+    assert run.run((*forwards, 12, [SIGTERM])) == 75, run.output()  # the first ones are of the dry batch
     evaluation = "electra.build.finetune", "evaluate"
     assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL
     assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()

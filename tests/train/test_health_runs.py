@@ -44,7 +44,7 @@ def run(corpus_dir: Path) -> Run:
     def trained(recipe: str, phase: str, *settings: str, steps: int, text: Path = corpus_dir) -> Course:
         places = [f"corpus.path={text}", "run.dir=nowhere", "run.seed=3"]
         value = load(pretrain.PretrainRecipe, [recipe], [*places, "loop.log_steps=5", *settings])
-        setting = pretrain._Setting(value)
+        setting = pretrain.Setting(value)
         t = setting.training(Span(name=phase, first=0, steps=steps), None, micro=8, bf16=False, card=str)
         t.unigram_entropy = setting.corpora.unigram_entropy()
         events: list[Event] = []

@@ -153,6 +153,16 @@ class Corpora:
         for corpus in self.corpora:
             corpus.verify()
 
+    def counts(self) -> dict[str, int | float]:
+        """Documents, tokens and rows of all sources together, as stored, and the mean length of the rows that are drawn."""
+        manifests = [corpus.manifest for corpus in self.corpora]
+        return {
+            "documents": sum(manifest.documents for manifest in manifests),
+            "tokens": sum(manifest.tokens for manifest in manifests),
+            "rows": sum(len(source.rows) for source in self.mixture.sources),
+            "tokens of a row": self.mixture.tokens_per_row,
+        }
+
     def describe(self) -> list[dict[str, Any]]:
         """Each source for recipe.json, the report and the card; `share` is its part of all rows."""
         return [

@@ -7,15 +7,16 @@ scored after every epoch through the same `Predictor` that serves the model late
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from electra.build.needs import PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
-from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, require_disk, restore_point, uses_bf16
+from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import Example
@@ -32,8 +33,9 @@ from electra.predict.predictor import Predictor
 from electra.storage import file_hash
 from electra.tasks import TrainableTaskConfig, build_task
 from electra.tasks.common import EncodedExamples
+from electra.tensorboard import require_tensorboard
 from electra.train import machine
-from electra.train.checkpoint import Checkpoints
+from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
@@ -119,13 +121,15 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
         Preempted: a signal came and the state is saved.
     """
     machine.keep_large_buffers()
-    setting = _Setting(recipe)
+    setting = Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
-    t = setting.training(opened)
-    with logging_to(opened, console) as log, StopFlag() as stop:
+    # a run that was started before micro-batches were probed has none in its file
+    micro = opened.resolved.get("micro_tokens", recipe.batch.micro_tokens)
+    t = setting.training(opened.resolved["bf16"], micro, lambda: write_card(opened.directory))
+    with logging_to(opened, console, recipe.loop) as log, StopFlag() as stop:
         t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, t.checkpoints, log, dict(t.fingerprints))
-        setting.announce(log, opened, t, resumed=found is not None)
+        setting.announce(log, opened, t, found)
         if found is not None:
             t.checkpoints.load(found[0], t.module, t.optimizers)
             t.history = recent_steps(opened)
@@ -137,7 +141,7 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
     return opened.model
 
 
-class _Setting:
+class Setting:
     """A recipe with its model and its examples, read and checked."""
 
     def __init__(self, recipe: FinetuneRecipe) -> None:
@@ -154,23 +158,63 @@ class _Setting:
         if self.dev:
             self.task.fit_labels(self.dev)  # a label that the task does not know is an error now, not after an epoch
 
-    def resolve(self) -> dict[str, Any]:
-        weights = sum(4 * parameter.numel() for parameter in self.source.encoder.parameters())
-        require_disk(self.recipe.run.dir, 3 * weights * (self.recipe.loop.keep + 1) + weights)
-        return {"bf16": uses_bf16(self.recipe.precision), "machine": machine.describe(), "examples": len(self.train)}
+        self.fingerprints = {
+            "training data": file_hash(recipe.data.train),
+            "tokenizer": self.tokenizer.fingerprint,
+            "labels": fingerprint(self.task.to_json()),
+        }
 
-    def training(self, opened: Opened) -> Training:
+    def verify(self) -> None:
+        """Nothing is left to verify: model and examples were read and checked as a whole."""
+
+    def resolve(self) -> dict[str, Any]:
+        """What the recipe leaves to the machine; runs once, and is written to recipe.json."""
+        return self.survey(0.0).resolved
+
+    def survey(self, budget: float, known: Mapping[str, Any] | None = None) -> Survey:
+        """What the run needs, found with weights that are put back; every check that can be made before step 0.
+
+        Args:
+            budget: seconds of timed steps; 0 = one step.
+            known: what the first start resolved, for a run that is resumed.
+        """
+        recipe, room = self.recipe, Room.now()
+        if recipe.loop.tensorboard:
+            require_tensorboard()
+        require_memory({"model": self.source.encoder}, room)
+        bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
+        before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}
+        trial = self.training(bf16, (known or {}).get("micro_tokens", recipe.batch.micro_tokens), card=str)
+        trial.evaluate = None
+        need = examine(trial, budget, room)
+        self.source.encoder.load_state_dict(before)
+        assert isinstance(trial.loader, ExampleLoader)
+        micro, steps = trial.loader.micro_tokens, trial.total_steps
+        writes = files_of_run([need], [], steps, recipe.loop)
+        require_disk(recipe.run.dir, sum(writes.values()))
+        derived: dict[str, tuple[Any, str]] = (
+            {"precision": ("bf16" if bf16 else "fp32", "probe")} if recipe.precision == "auto" else {}
+        )
+        if micro != recipe.batch.micro_tokens:
+            derived["batch.micro_tokens"] = (micro, "probe")
+        resolved = {"bf16": bf16, "micro_tokens": micro, "machine": machine.describe(), "examples": len(self.train)}
+        return Survey(
+            data={"examples": len(self.train), "dev examples": len(self.dev), "tokens cut": self.truncated},
+            phases=[PhasePlan(name=trial.span.name, first=0, steps=steps, epochs={"examples": recipe.epochs}, need=need)],
+            room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
+        )  # fmt: skip
+
+    def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
+        """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
         recipe, seed = self.recipe, self.recipe.run.seed
         torch.manual_seed(fold_seed(seed, "weights", "supervised"))
         encoder = initial_weights(self.source, recipe.init)
-        objective = Supervised(
-            encoder, self.task, Provenance(tokenizer=self.tokenizer, card=lambda: write_card(opened.directory))
-        )
+        objective = Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card))
         loader = ExampleLoader(
             examples=EncodedExamples(self.train),
             pad_id=self.tokenizer.pad_id,
             batch_examples=recipe.batch.examples,
-            micro_tokens=recipe.batch.micro_tokens,
+            micro_tokens=micro_tokens,
             seed=seed,
             packed=machine.device().type == "cuda",
         )
@@ -184,13 +228,9 @@ class _Setting:
             total_steps=steps,
             seed=seed,
             device=machine.device(),
-            bf16=opened.resolved["bf16"],
+            bf16=bf16,
             settings=recipe.loop,
-            fingerprints={
-                "training data": file_hash(recipe.data.train),
-                "tokenizer": self.tokenizer.fingerprint,
-                "labels": fingerprint(self.task.to_json()),
-            },
+            fingerprints=self.fingerprints,
             evaluate=self._evaluator(objective),
             evaluate_steps=loader.steps_per_epoch,
         )
@@ -198,10 +238,18 @@ class _Setting:
     def _evaluator(self, objective: Supervised) -> Callable[[], dict[str, float]] | None:
         return (lambda: evaluate(Predictor(objective.model, self.task), self.dev)) if self.dev else None
 
-    def announce(self, log: EventLog, opened: Opened, t: Training, resumed: bool) -> None:
+    def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
-        log.emit("start", recipe=opened.directory.resolve().name, steps=t.total_steps, resumed=resumed,
-                 examples=len(self.train), dev_examples=len(self.dev), precision="bf16" if t.bf16 else "fp32")  # fmt: skip
+        log.emit(
+            "start",
+            recipe=opened.directory.resolve().name,
+            step=found[1].step if found else 0,
+            steps=t.total_steps,
+            resumed=found is not None,
+            examples=len(self.train),
+            dev_examples=len(self.dev),
+            precision="bf16" if t.bf16 else "fp32",
+        )
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
                      f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip

@@ -8,25 +8,18 @@ detection is resumable like any other, and its first part is a model of its own.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 
 from electra.build.corpora import Corpora, CorpusConfig
+from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import ObjectiveConfig, PretrainInitConfig, build_objective, initial_source, resolve_encoder
-from electra.build.parts import (
-    Precision,
-    logging_to,
-    recent_steps,
-    require_disk,
-    restore_point,
-    seconds_per_step,
-    uses_bf16,
-)
+from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
@@ -38,6 +31,9 @@ from electra.evaluate.report import write_report
 from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
+from electra.objectives.mlm import Mlm
+from electra.objectives.rtd import Rtd
+from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
@@ -162,14 +158,14 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
         Preempted: a signal came and the state is saved.
     """
     machine.keep_large_buffers()
-    setting = _Setting(recipe)
+    setting = Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
     if opened.resuming:
-        setting.corpora.verify()  # a fingerprint is that of a manifest; this reads the shards
+        setting.verify()
     run = _Run(setting, opened)
-    with logging_to(opened, console) as log, StopFlag() as stop:
+    with logging_to(opened, console, recipe.loop) as log, StopFlag() as stop:
         checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
-        found = restore_point(opened, checkpoints, log, setting.corpora.fingerprints)
+        found = restore_point(opened, checkpoints, log, setting.fingerprints)
         run.announce(log, found)
         for index, span in enumerate(run.spans):
             if found is None or found[1].step < span.end or not run.exported(index).is_dir():
@@ -180,7 +176,7 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
     return opened.model
 
 
-class _Setting:
+class Setting:
     """A recipe with its corpora and tokenizer: what a run needs before it has a directory."""
 
     def __init__(self, recipe: PretrainRecipe) -> None:
@@ -189,44 +185,87 @@ class _Setting:
         self.tokenizer = self.corpora.tokenizer
         self.phases = {name: phase for name, phase in recipe.phases.items() if phase.share > 0}
         self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
+        self.fingerprints = self.corpora.fingerprints
+
+    def verify(self) -> None:
+        """Read all shards and compare their hashes, for a run that is resumed: a corpus's fingerprint is its manifest's.
+
+        Raises:
+            ElectraError: E-D123 a shard is not as it was written.
+        """
+        self.corpora.verify()
 
     def resolve(self) -> dict[str, Any]:
         """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
-        recipe = self.recipe
-        bf16 = uses_bf16(recipe.precision)
+        return self.survey(_PROBE_SECONDS if self.recipe.stop.hours else 0.0).resolved
+
+    def survey(self, budget: float, known: Mapping[str, Any] | None = None) -> Survey:
+        """What the run needs, found with networks that are thrown away; every check that can be made before step 0.
+
+        Args:
+            budget: seconds of timed steps for each phase; 0 = one step.
+            known: what the first start resolved, for a run that is resumed.
+        """
+        recipe, room = self.recipe, Room.now()
+        if recipe.loop.tensorboard:
+            require_tensorboard()
+        bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
         micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, MICRO_TOKENS // recipe.rows.length))
         source = initial_source(recipe.init, self.encoder, self.tokenizer)
         whole = sum(phase.share for phase in self.phases.values())
-        first, spans, largest = 0, list[dict[str, Any]](), 0
-        for name, phase in self.phases.items():
-            trial = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)
-            trial.settings = dataclasses.replace(recipe.loop, log_steps=1)
-            largest = max(largest, trial.optimizers.state_bytes)
-            seconds = seconds_per_step(trial, _PROBE_SECONDS if recipe.stop.hours else 0.0)
-            assert isinstance(trial.loader, PretrainLoader)
-            micro = trial.loader.micro_rows
-            steps = recipe.stop.steps_of(phase.share / whole, seconds)
-            spans.append({"name": name, "first": first, "steps": steps})
+        phases, first = list[PhasePlan](), 0
+        for number, (name, phase) in enumerate(self.phases.items()):
+            need = self._need(name, source, known["micro_rows"] if known else micro, bf16, budget, room)
+            micro = need.positions // recipe.rows.length
+            steps = known["spans"][number]["steps"] if known else recipe.stop.steps_of(phase.share / whole, need.seconds)
+            before, after = (self.corpora.mixture.epochs(step * recipe.batch.rows) for step in (first, first + steps))
+            epochs = {source: after[source] - before[source] for source in after}
+            phases.append(PhasePlan(name=name, first=first, steps=steps, epochs=epochs, need=need))
             first += steps
-        # the checkpoints kept, one being written, and the models of the phases, each a third of a checkpoint
-        require_disk(recipe.run.dir, largest * (recipe.loop.keep + 1) + largest // 3 * len(spans))
-        return {
+        writes = files_of_run([phase.need for phase in phases], list(self.phases)[:-1], first, recipe.loop)
+        require_disk(recipe.run.dir, sum(writes.values()))
+        resolved = dict(known) if known else {
             "bf16": bf16,
             "micro_rows": micro,
-            "spans": spans,
+            "spans": [{"name": phase.name, "first": phase.first, "steps": phase.steps} for phase in phases],
             "encoder": to_tree(self.encoder),
             "corpus": self.corpora.describe(),
             "tokenizer": self.tokenizer.fingerprint,
             "unigram_entropy": self.corpora.unigram_entropy(),
             "machine": machine.describe(),
+        }  # fmt: skip
+        return Survey(
+            data=self.corpora.counts(),
+            phases=phases, room=room, writes=writes, derived=self._derived(resolved), resolved=resolved,
+        )  # fmt: skip
+
+    def _need(self, name: str, source: ModelDir | None, micro: int, bf16: bool, budget: float, room: Room) -> Need:
+        with torch.device("meta"):  # sizes alone: what is too large must not be built
+            require_memory(self._objective(self.phases[name], None, card=str).networks, room)
+        return examine(self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str), budget, room)
+
+    def _derived(self, resolved: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+        """The settings that the recipe leaves open."""
+        given = to_tree(self.recipe.encoder)
+        derived = {
+            f"encoder.{name}": (value, "tokenizer") for name, value in resolved["encoder"].items() if given[name] != value
         }
+        if self.recipe.batch.micro_rows != resolved["micro_rows"]:
+            derived["batch.micro_rows"] = (resolved["micro_rows"], "probe")
+        if self.recipe.precision == "auto":
+            derived["precision"] = ("bf16" if resolved["bf16"] else "fp32", "probe")
+        return derived
+
+    def _objective(self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str]) -> Mlm | Rtd:
+        recipe = self.recipe
+        return build_objective(
+            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, recipe.run.seed, card
+        )
 
     def training(self, span: Span, source: ModelDir | None, micro: int, bf16: bool, card: Callable[[], str]) -> Training:
         """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere."""
         recipe, phase = self.recipe, self.phases[span.name]
-        objective = build_objective(
-            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, recipe.run.seed, card
-        ).to(machine.device())
+        objective = self._objective(phase, source, card).to(machine.device())
         loader = PretrainLoader(
             mixture=self.corpora.mixture,
             masking=phase.objective.masking,
@@ -250,7 +289,7 @@ class _Setting:
 class _Run:
     """A setting in its directory."""
 
-    def __init__(self, setting: _Setting, opened: Opened) -> None:
+    def __init__(self, setting: Setting, opened: Opened) -> None:
         self.setting, self.opened = setting, opened
         self.spans = [Span(**span) for span in opened.resolved["spans"]]
 
@@ -299,7 +338,7 @@ class _Run:
             source = initial_source(setting.recipe.init, setting.encoder, setting.tokenizer)
             self._say_what_is_new(source, log)
         t = setting.training(span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory))
-        t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.corpora.fingerprints
+        t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
         t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end
         state = None
         if found is not None and inside:

@@ -199,6 +199,11 @@ class PretrainLoader:
             raise ElectraError("E-R240", "memory", "not even one row fits", "shorten rows.length or shrink the encoder")
         return replace(self, micro_rows=self.micro_rows // 2)
 
+    @property
+    def positions(self) -> int:
+        """Tokens of a micro-batch at most, padding included."""
+        return min(self.batch_rows, self.micro_rows) * self.mixture.length
+
     def epochs(self, step: int) -> dict[str, float]:
         """By source, how often its rows have been seen when step `step` begins."""
         return self.mixture.epochs(self.first_row + step * self.batch_rows)
@@ -257,6 +262,11 @@ class ExampleLoader:
                 "E-R240", "memory", "not even one example fits", "lower task.max_length or take a smaller encoder"
             )
         return replace(self, micro_tokens=self.micro_tokens // 2)
+
+    @property
+    def positions(self) -> int:
+        """Tokens of a micro-batch at most, padding included."""
+        return max(self._longest, min(self.micro_tokens, self.batch_examples * self._longest))
 
     @property
     def steps_per_epoch(self) -> int:

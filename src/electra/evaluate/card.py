@@ -1,4 +1,4 @@
-"""The card of a model directory (README.md): what it is, what it was trained on, how it fared.
+"""The card of a model directory (README.md): what it is, how it is used, what it was trained on, how it fared.
 
 In: a run directory while or after it runs. Out: Markdown with the front matter that model hubs read.
 """
@@ -8,49 +8,86 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from electra.events import in_order, number, read_events
+from electra.evaluate.history import Run, read
+from electra.events import in_order, number
+
+_USE = """```console
+electra predict DIR{option} texts.txt
+```
+
+```python
+{python}
+```
+
+`DIR` is this directory."""
+_USE_PRETRAINED = _USE.format(
+    option=" --task replaced",
+    python="""from transformers import AutoModel, AutoTokenizer
+
+model, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")""",
+)
+_USE_FINETUNED = _USE.format(
+    option="",
+    python="""import electra
+
+electra.load("DIR").predict(["a text"])""",
+)
 
 
 def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
-    recipe = json.loads((run_dir / "recipe.json").read_text(encoding="utf-8"))
-    events, _ = read_events(run_dir / "events.jsonl")
-    last = {event["event"]: event for event in events}
-    verdicts = {event["network"]: event for event in events if event["event"] == "verdict"}
-    resolved, step = recipe["resolved"], last.get("step", {})
-    figures = {**step.get("figures", {}), **last.get("evaluate", {}).get("figures", {})}
-    settings = json.dumps(recipe["recipe"], indent=1, ensure_ascii=False)
-    health = (f"- {name}: **{event['verdict']}**: {event['reason']}" for name, event in verdicts.items())
+    run = read(run_dir)
+    recipe, resolved = run.recipe["recipe"], run.recipe["resolved"]
+    figures = {**run.last("step").get("figures", {}), **run.last("evaluate").get("figures", {})}
+    settings = json.dumps(recipe, indent=1, ensure_ascii=False)
+    now, earlier = run.verdicts
+    health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
+    health += [f"- {event['network']} (earlier phase): **{event['verdict']}**: {event['reason']}" for event in earlier]
     parts = [
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
-        f"# {run_dir.name}",
-        f"Step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`.",
-        "## Data\n\n" + _data(resolved, step.get("epochs", {})),
-        "## Health\n\n" + "\n".join(health),
+        f"# {run_dir.resolve().name}",
+        _what(run),
+        "## Use\n\n" + (_USE_FINETUNED if "task" in recipe else _USE_PRETRAINED),
+        "## Data\n\n" + _data(run),
+        "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
-        f"## Recipe\n\nFingerprint `{recipe['fingerprint']}`.\n\n```json\n{settings}\n```",
+        f"## Recipe\n\nFingerprint `{run.recipe['fingerprint']}`.\n\n<details><summary>All settings</summary>\n\n"
+        f"```json\n{settings}\n```\n\n</details>",
         "## Machine\n\n" + _table(resolved.get("machine", {})),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _data(resolved: Mapping[str, Any], epochs: Mapping[str, float]) -> str:
+def _what(run: Run) -> str:
+    """One sentence: what was trained, from what, how far."""
+    recipe, step = run.recipe["recipe"], run.last("step")
+    if "task" in recipe:
+        what = f"Fine-tuned for `{recipe['task']['type']}` from `{recipe['init']['from']}`"
+    else:
+        encoder = run.recipe["resolved"]["encoder"]
+        what = (f"A `{encoder['type']}` encoder, {encoder['num_hidden_layers']} layers of {encoder['hidden_size']}, "
+                f"{encoder['vocab_size']:,} entries, pre-trained")  # fmt: skip
+    return f"{what}: step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`."
+
+
+def _data(run: Run) -> str:
     """The corpora of a pre-training run, or the number of examples of a fine-tuning run, and how often they were seen."""
+    resolved, epochs = run.recipe["resolved"], run.epochs
+    seen = number(sum(event.get("tokens", 0) for event in run.named("step")))
     if "corpus" not in resolved:
-        seen = {name: number(value) for name, value in epochs.items()}
-        return _table({"examples": number(resolved["examples"]), "epochs": seen.get("examples", "")})
+        counts = {"examples": number(resolved["examples"]), "epochs": number(epochs.get("examples", 0.0)), "tokens seen": seen}
+        return _table(counts)
     head = ("source", "documents", "tokens", "share of rows", "epochs", "fingerprint")
     lines = [head, ("---",) * len(head)] + [
         (
             source["name"], number(source["documents"]), number(source["tokens"]), f"{source['share']:.2%}",
-            number(epochs.get(source["name"], 0.0)), source["fingerprint"],
+            number(epochs.get(source["name"], 0.0)), f"`{source['fingerprint']}`",
         )
         for source in resolved["corpus"]
     ]  # fmt: skip
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{rows}\n\nTokenizer `{resolved['tokenizer']}`."
+    return f"{rows}\n\nTokens seen: {seen}. Tokenizer `{resolved['tokenizer']}`."
 
 
 def _table(values: Mapping[str, str]) -> str:

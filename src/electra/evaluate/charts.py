@@ -2,7 +2,8 @@
 
 In: series of (step, value). Out: one `<svg>` element, drawn by matplotlib without its global state, text kept as text (so that
 it is searchable and small), ids made unique to the picture. Non-finite values leave gaps; long series are averaged down to a
-few hundred points, noisy ones get a running mean over a pale raw line; a curve is broken where a new phase begins.
+few hundred points, noisy ones get a running mean over a pale raw line; a curve is broken where a new phase begins. Curves
+differ in colour and in stroke, so that a grey print tells them apart.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-#: colour-blind safe (Okabe and Ito), readable on white paper
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: colour-blind safe (after Okabe and Ito), dark enough for white paper
+COLOURS = ("#0072b2", "#d55e00", "#008060", "#222222", "#b0588a", "#9a6b00")
+#: strokes, four to the six colours: the first twelve curves differ in both
+STROKES: tuple[Any, ...] = ("solid", (0, (4, 1.3)), (0, (1, 1)), (0, (5, 1.3, 1, 1.3)))
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a dollar in a name is a dollar
-    "font.size": 8,
+    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
@@ -47,11 +50,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line: `values` at `steps`, both of one length."""
+    """One line: `values` at `steps`, both of one length; not drawn across the steps in `breaks`."""
 
     label: str
     steps: Sequence[float]
     values: Sequence[float]
+    breaks: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +79,28 @@ class Chart:
 
 def line_chart(chart: Chart, boundaries: Sequence[tuple[int, str]] = ()) -> str:
     """The chart as `<svg>`; `boundaries` are the steps at which phases begin, with their names. "" if there is no point."""
-    curves = [curve for curve in chart.curves if np.isfinite(np.asarray(curve.values, dtype=float)).any()]
-    if not curves:
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(STROKES), strict=False)  # of all: a run looks the same everywhere
+    drawn = [(curve, look) for curve, look in zip(chart.curves, looks, strict=False)
+             if np.isfinite(np.asarray(curve.values, dtype=float)).any()]  # fmt: skip
+    if not drawn:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes()
         cuts = [step for step, _ in boundaries]
-        for curve, colour in zip(curves, COLOURS * (len(curves) // len(COLOURS) + 1), strict=False):
-            _draw(axes, curve, colour, cuts, chart.markers)
+        for curve, look in drawn:
+            _draw(axes, curve, look, curve.breaks or cuts, chart.markers)
         for label, level in chart.levels.items():
             axes.axhline(level, color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.annotate(label, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", color="#555555")
-        if chart.logarithmic and all(min(curve.values) > 0 for curve in curves):
+            side = "top" if level == min(chart.levels.values()) else "bottom"  # two that are close keep their names apart
+            axes.annotate(label, (0.01, level), xycoords=("axes fraction", "data"), va=side, color="#555555")
+        if chart.logarithmic and all(min(curve.values) > 0 for curve, _ in drawn):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
             axes.yaxis.set_minor_locator(NullLocator())
         _mark_phases(axes, boundaries)
-        if len(curves) > 1:
-            axes.legend(loc="best", handlelength=1.2)
+        if len(chart.curves) > 1:
+            axes.legend(loc="best", handlelength=2.4)
         axes.margins(x=0.01, y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -123,7 +130,8 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw(axes: Axes, curve: Curve, colour: str, cuts: Sequence[int], markers: bool) -> None:
+def _draw(axes: Axes, curve: Curve, look: tuple[str, Any], cuts: Sequence[int], markers: bool) -> None:
+    colour, stroke = look
     steps, values = np.asarray(curve.steps, dtype=float), np.asarray(curve.values, dtype=float)
     label: str | None = curve.label
     edges = [0, *np.searchsorted(steps, cuts, side="right"), len(steps)]
@@ -134,7 +142,8 @@ def _draw(axes: Axes, curve: Curve, colour: str, cuts: Sequence[int], markers: b
         if len(x) >= _SMOOTH_FROM and not markers:
             axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.25)
             y = _running_mean(y, max(3, len(y) // 25))
-        axes.plot(x, y, color=colour, linewidth=1.5, label=label, marker="o" if markers or len(x) < 3 else None, markersize=3)
+        marker = "o" if markers or len(x) < 3 else None
+        axes.plot(x, y, color=colour, linestyle=stroke, linewidth=1.5, label=label, marker=marker, markersize=3)
         label = None  # one entry in the legend
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 
 def page(title: str, body: str) -> str:
@@ -14,18 +15,26 @@ def page(title: str, body: str) -> str:
     return _PAGE.format(title=escape(title), style=_CSS, body=body)
 
 
+def write_page(html: str, path: Path) -> Path:
+    """Put a page at `path`, as a whole: who looks at it meanwhile sees the old one."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(html, encoding="utf-8", errors="backslashreplace")
+    return unfinished.replace(path)
+
+
 def picture(title: str, svg: str) -> str:
     """A titled picture."""
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
 
 
-def table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Rows of cells, the first cell of each being its name."""
+def table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), kind: str = "") -> str:
+    """Rows of cells, the first cell of each being its name; of `kind` "side", all columns count alike and wide ones scroll."""
     top = f"<thead><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr></thead>" if head else ""
     body = "".join(
         f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>" for row in rows
     )
-    return f"<table>{top}<tbody>{body}</tbody></table>"
+    whole = f"<table>{top}<tbody>{body}</tbody></table>"
+    return f'<div class="{escape(kind)}">{whole}</div>' if kind else whole
 
 
 _PAGE = """<!DOCTYPE html>
@@ -66,6 +75,9 @@ tbody th { min-width: 9rem; }
 td:not(:last-child) { white-space: nowrap; }
 td:last-child { overflow-wrap: anywhere; width: 99%; padding-right: 0; }
 td + td { color: var(--soft); }
+.side { overflow-x: auto; }
+.side thead th { color: var(--ink); font-weight: 600; }
+.side td, .side td:last-child { color: var(--ink); width: auto; padding-right: .9rem; white-space: normal; }
 table + .grid { margin-top: 1.4rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.4rem 1.8rem; }
 figure { margin: 0; break-inside: avoid; }
@@ -74,5 +86,14 @@ svg { width: 100%; height: auto; display: block; }
 summary { cursor: pointer; margin-top: 2.4rem; }
 pre { background: #f7f7f7; padding: 1rem; font-size: .8rem; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { tbody th { min-width: 5rem; } td + td { font-size: .85rem; } }
-@media print { main { max-width: none; padding: 0; } body { font-size: 11pt; } .grid { grid-template-columns: 1fr 1fr; } }
+@page { margin: 15mm; }
+@media print {
+  main { max-width: none; padding: 0; }
+  body { font-size: 10pt; }
+  h2 { break-after: avoid; margin-top: 1.4rem; }
+  tr, .verdict { break-inside: avoid; }
+  .grid { grid-template-columns: 1fr 1fr; gap: 1rem 1.2rem; }
+  .side { overflow: visible; }
+  .dot, .verdict { print-color-adjust: exact; }
+}
 """

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from electra.errors import ElectraError
 from electra.evaluate.charts import Chart, Curve, bar_chart, line_chart
-from electra.evaluate.page import page, picture, table
-from electra.events import HISTOGRAM_PREFIX, Event, duration, in_order, number, read_events
+from electra.evaluate.history import LAST, Run, curve_of, figure_names, finite_mean, read
+from electra.evaluate.page import page, picture, table, write_page
+from electra.events import HISTOGRAM_PREFIX, Event, in_order, number
 from electra.metrics import entropy
 from electra.train.health import GOOD_AUC, HEALTHY_AUC, HEALTHY_GAIN, POSITION_BINS, State
 
@@ -44,81 +42,14 @@ _TITLE = {
     "rtd_loss": "Discriminator: loss",
     "prior_gain": "Discriminator: prior gain",
     "auc": "Discriminator: ROC-AUC",
-    "average_precision": "Discriminator: precision and recall",
+    "average_precision": "Discriminator: average precision",
     "token_rms": "Discriminator: token RMS",
 }
-_LEVELS = {
+LEVELS = {
     "prior_gain": {"healthy": HEALTHY_GAIN, "collapsed": 0.0},
     "auc": {"healthy": HEALTHY_AUC, "good": GOOD_AUC},
 }
-_TOGETHER = {"average_precision": ("average_precision", "recall", "precision")}
-#: how many of the last step events a "final" figure averages
-_LAST = 5
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run directory as read."""
-
-    directory: Path
-    recipe: Any
-    events: list[Event]
-    unreadable: int
-
-    def named(self, name: str) -> list[Event]:
-        return [event for event in self.events if event["event"] == name]
-
-    def last(self, name: str) -> Event:
-        found = self.named(name)
-        return found[-1] if found else {}
-
-    @property
-    def name(self) -> str:
-        return str(self.last("start").get("recipe") or self.directory.resolve().name)
-
-    @property
-    def phases(self) -> list[tuple[int, str]]:
-        """First step and name of each phase; a resumed run has told some of them twice."""
-        return sorted({(int(event["step"]), str(event["name"])) for event in self.named("phase") if "step" in event})
-
-    @property
-    def status(self) -> str:
-        step = self.last("step").get("step", 0)
-        for event in reversed(self.events):
-            if event["event"] == "done":
-                spent = f" in {duration(event['seconds'])}" if "seconds" in event else ""
-                return f"finished after {event.get('step', step):,} steps{spent}"
-            if event["event"] == "stop":
-                return f"stopped at step {step:,}: {event.get('reason', '')}; the same command resumes it"
-            if event["event"] in ("start", "step"):
-                return f"at step {step:,}, neither finished nor stopped: running, or interrupted"
-        return "not started"
-
-    @property
-    def verdicts(self) -> tuple[list[Event], list[Event]]:
-        """The last verdict on each network: those trained last, and those of earlier phases."""
-        latest = {event["network"]: event for event in self.named("verdict")}
-        step = self.last("step")
-        trained = {**step.get("lr", {}), **step.get("grad_norm", {})} or latest
-        now = [event for network, event in latest.items() if network in trained]
-        return now, [event for network, event in latest.items() if network not in trained]
-
-    @property
-    def warnings(self) -> Counter[str]:
-        """Each distinct warning, first seen first, with how often it came."""
-        return Counter(f"{event.get('code') or ''} {event.get('message', '')}".strip() for event in self.named("warning"))
-
-    @property
-    def epochs(self) -> dict[str, float]:
-        """How often each source was seen, by name."""
-        return dict(self.last("step").get("epochs", {}))
-
-    @property
-    def final_figures(self) -> dict[str, float]:
-        """Means over the last step events of the last phase, non-finite values left out."""
-        phase = self.last("step").get("phase")
-        steps = [event for event in self.named("step")[-_LAST:] if event.get("phase") == phase]
-        return {name: _mean(_curve(steps, "", "figures", name).values) for name in _names(steps)}
+_TOGETHER = {"average_precision": ("Discriminator: precision and recall", ("average_precision", "recall", "precision"))}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -127,13 +58,18 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ElectraError: E-M300, no run at this path.
     """
-    run = _read(run_dir)
+    return write_page(report_page(run_dir), run_dir / "report.html")
+
+
+def report_page(run_dir: Path) -> str:
+    """The report as HTML.
+
+    Raises:
+        ElectraError: E-M300, no run at this path.
+    """
+    run = read(run_dir)
     sections = (_header, _banner, _warnings, _what_was_run, _evaluations, _curves, _figures, _recipe)
-    body = "\n".join(text for section in sections if (text := section(run)))
-    path = run_dir / "report.html"
-    unfinished = path.with_name(".report.html.tmp")
-    unfinished.write_text(page(f"{run.name}: report", body), encoding="utf-8", errors="backslashreplace")
-    return unfinished.replace(path)
+    return page(f"{run.name}: report", "\n".join(text for section in sections if (text := section(run))))
 
 
 def text_summary(run_dir: Path) -> str:
@@ -142,7 +78,7 @@ def text_summary(run_dir: Path) -> str:
     Raises:
         ElectraError: E-M300, no run at this path.
     """
-    run = _read(run_dir)
+    run = read(run_dir)
     lines = [f"{run.name}: {run.status}"]
     now, earlier = run.verdicts
     lines += [f"  {event['network']}: {event['verdict']} ({event['reason']})" for event in now]
@@ -152,35 +88,22 @@ def text_summary(run_dir: Path) -> str:
     if run.epochs:
         lines.append("  epochs " + ", ".join(f"{name} {number(value)}" for name, value in run.epochs.items()))
     if evaluated := run.last("evaluate"):
-        told = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
-        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {told}")
+        shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
+        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {shown}")
     lines += [f"  warning {text}" + (f" ({count} times)" if count > 1 else "") for text, count in run.warnings.items()]
     return "\n".join(lines)
-
-
-def _read(run_dir: Path) -> _Run:
-    recipe_path, events_path = run_dir / "recipe.json", run_dir / "events.jsonl"
-    if not recipe_path.is_file() and not events_path.is_file():
-        cause = "holds neither recipe.json nor events.jsonl, so it is not a run"
-        raise ElectraError("E-M300", str(run_dir), cause, "give the run.dir of a pre-training or fine-tuning run")
-    try:
-        recipe = json.loads(recipe_path.read_text(encoding="utf-8")) if recipe_path.is_file() else None
-    except ValueError:
-        recipe = None
-    events, unreadable = read_events(events_path)
-    return _Run(run_dir, recipe, events, unreadable)
 
 
 # -- sections -----------------------------------------------------------------------------------------------------------
 
 
-def _header(run: _Run) -> str:
+def _header(run: Run) -> str:
     times = [event["time"] for event in run.events if isinstance(event.get("time"), int | float)]
     when = f"{datetime.fromtimestamp(times[0], UTC):%Y-%m-%d %H:%M} UTC · " if times else ""
     return f'<header><h1>{escape(run.name)}</h1><p class="lead">{when}{escape(run.status)}.</p></header>'
 
 
-def _banner(run: _Run) -> str:
+def _banner(run: Run) -> str:
     now, earlier = run.verdicts
     if not now and not earlier:
         return '<section class="verdict grey"><p>No verdict yet.</p></section>'
@@ -188,12 +111,12 @@ def _banner(run: _Run) -> str:
     for event in [*now, *earlier]:
         network, verdict, reason = (escape(str(event[name])) for name in ("network", "verdict", "reason"))
         reason += " (earlier phase)" if event in earlier else ""
-        head = f'<span class="dot {_worst([event])}"></span><b>{network}: {verdict}</b>'
+        head = f'<span class="dot {worst([event])}"></span><b>{network}: {verdict}</b>'
         rows.append(f'<p>{head}<span class="reason">{reason}</span></p>')
-    return f'<section class="verdict {_worst(now or earlier)}">{"".join(rows)}</section>'
+    return f'<section class="verdict {worst(now or earlier)}">{"".join(rows)}</section>'
 
 
-def _worst(verdicts: Sequence[Event]) -> str:
+def worst(verdicts: Sequence[Event]) -> str:
     """green = all healthy, red = a fault, amber = too early to say."""
     states = {event["verdict"] for event in verdicts}
     if states == {State.HEALTHY}:
@@ -201,7 +124,7 @@ def _worst(verdicts: Sequence[Event]) -> str:
     return "amber" if states <= {State.HEALTHY, State.WARMING_UP, State.LEARNING} else "red"
 
 
-def _warnings(run: _Run) -> str:
+def _warnings(run: Run) -> str:
     items = [escape(text) + (f" <b>({count} times)</b>" if count > 1 else "") for text, count in run.warnings.items()]
     if run.unreadable:
         items.append(f"{run.unreadable} unreadable line(s) of events.jsonl were skipped (a crash tears the last one)")
@@ -210,8 +133,8 @@ def _warnings(run: _Run) -> str:
     return f"<section><h2>Warnings</h2><ul><li>{'</li><li>'.join(items)}</li></ul></section>" if items else ""
 
 
-def _what_was_run(run: _Run) -> str:
-    rows = [(_words(name), _told(value)) for name, value in run.last("start").items() if name not in ("event", "time")]
+def _what_was_run(run: Run) -> str:
+    rows = [(words(name), told(value)) for name, value in run.last("start").items() if name not in ("event", "time")]
     if tokens := sum(event.get("tokens", 0) for event in run.named("step")):
         rows.append(("tokens seen", number(tokens)))
     if len(run.named("start")) > 1:
@@ -221,120 +144,93 @@ def _what_was_run(run: _Run) -> str:
     return f"<section><h2>What was run</h2>{table(rows)}</section>" if rows else ""
 
 
-def _told(value: Any) -> str:
-    """A field of the start event in words."""
+def told(value: Any) -> str:
+    """A value of the log or the recipe in words."""
     if isinstance(value, Mapping):
-        return " · ".join(f"{'' if name == 'name' else _words(str(name)) + ' '}{_told(item)}" for name, item in value.items())
+        return " · ".join(f"{'' if name == 'name' else words(str(name)) + ' '}{told(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return "; ".join(_told(item) for item in value)
+        return "; ".join(told(item) for item in value)
     return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """A name as a reader would write it."""
     return name.replace("_", " ")
 
 
-def _figures(run: _Run) -> str:
-    rows = [(_words(name), number(value), _MEANING.get(name, "")) for name, value in run.final_figures.items()]
+def _figures(run: Run) -> str:
+    rows = [(words(name), number(value), _MEANING.get(name, "")) for name, value in run.final_figures.items()]
     rows += [(f"epochs of {name}", number(value), "how often its rows were seen") for name, value in run.epochs.items()]
     if not rows:
         return "<section><p>No steps were logged yet; figures and curves appear here after the first ones.</p></section>"
-    return f"<section><h2>Last figures</h2><p>Means over the last log entries, {_LAST} at most.</p>{table(rows)}</section>"
+    return f"<section><h2>Last figures</h2><p>Means over the last log entries, {LAST} at most.</p>{table(rows)}</section>"
 
 
-def _evaluations(run: _Run) -> str:
+def _evaluations(run: Run) -> str:
     """Figures of held-out data: the last, the range, the course; then the figures of the end."""
     events = run.named("evaluate")
     rows, charts = [], []
-    for name in _names(events):
-        curve = _curve(events, _words(name), "figures", name)
+    for name in figure_names(events):
+        curve = curve_of(events, words(name), "figures", name)
         finite = [value for value in curve.values if math.isfinite(value)] or [math.nan]
-        rows.append((_words(name), number(curve.values[-1]), f"{number(min(finite))} to {number(max(finite))}"))
+        rows.append((words(name), number(curve.values[-1]), f"{number(min(finite))} to {number(max(finite))}"))
         if len(curve.values) > 1:
-            charts.append(Chart(title=f"Held-out {_words(name)}", curves=[curve], markers=True))
-    final = [(_words(name), number(value)) for name, value in in_order(run.last("done").get("figures") or {}).items()]
+            charts.append(Chart(title=f"Held-out {words(name)}", curves=[curve], markers=True))
+    final = [(words(name), number(value)) for name, value in in_order(run.last("done").get("figures") or {}).items()]
     parts = f"<h2>Evaluation</h2>{table(rows, head=('', 'last', 'range'))}{_grid(charts, run)}" if rows else ""
     parts += f"<h2>At the end</h2>{table(final)}" if final else ""
     return f"<section>{parts}</section>" if parts else ""
 
 
-def _curves(run: _Run) -> str:
+def _curves(run: Run) -> str:
     steps = run.named("step")
-    names = _names(steps)
+    names = figure_names(steps)
     charts: list[Chart] = []
     for name in names:
         if name in ("recall", "precision") and "average_precision" in names:
             continue  # drawn with it
-        group = [other for other in _TOGETHER.get(name, (name,)) if other in names]
-        curves = [_curve(steps, _words(other), "figures", other) for other in group]
+        title, group = _TOGETHER.get(name, (chart_title(name), (name,)))
+        curves = [curve_of(steps, words(other), "figures", other) for other in group if other in names]
         if name == "rtd_loss" and "replaced_share" in names:
-            curves.append(_prior(_curve(steps, "", "figures", "replaced_share")))
-        title = _TITLE.get(name, _words(name).capitalize())
-        charts.append(Chart(title=title, curves=curves, levels=_LEVELS.get(name, {})))
+            curves.append(_prior(curve_of(steps, "", "figures", "replaced_share")))
+        charts.append(Chart(title=title, curves=curves, levels=LEVELS.get(name, {})))
     for title, key, logarithmic in (("Gradient norm", "grad_norm", True), ("Learning rate", "lr", False)):
         networks = dict.fromkeys(network for event in steps for network in event.get(key, {}))
-        curves = [_curve(steps, network, key, network) for network in networks]
+        curves = [curve_of(steps, network, key, network) for network in networks]
         charts.append(Chart(title=title, curves=curves, logarithmic=logarithmic))
-    charts.append(Chart(title="Tokens per second", curves=[_curve(steps, "tokens/s", "tokens_per_second")]))
+    charts.append(Chart(title="Tokens per second", curves=[curve_of(steps, "tokens/s", "tokens_per_second")]))
     pictures = _grid(charts, run, _drawn_positions(steps))
     return f"<section><h2>Curves</h2>{pictures}</section>" if pictures else ""
 
 
+def chart_title(name: str) -> str:
+    """The title of a figure's picture."""
+    return _TITLE.get(name, words(name).capitalize())
+
+
 def _drawn_positions(steps: Sequence[Event]) -> str:
     """The histogram of drawn positions over the whole run."""
-    curves = [_curve(steps, "", "figures", f"{HISTOGRAM_PREFIX}{index:02}") for index in range(POSITION_BINS)]
-    bars = [_mean(curve.values) for curve in curves]
+    curves = [curve_of(steps, "", "figures", f"{HISTOGRAM_PREFIX}{index:02}") for index in range(POSITION_BINS)]
+    bars = [finite_mean(curve.values) for curve in curves]
     if all(math.isnan(bar) for bar in bars):
         return ""
     return picture("Drawn positions, relative to uniform drawing", bar_chart("Drawn positions", bars, 1.0))
 
 
-def _recipe(run: _Run) -> str:
+def _recipe(run: Run) -> str:
     if run.recipe is None:
         return ""
     text = escape(json.dumps(run.recipe, indent=2, ensure_ascii=False))
     return f"<section><details><summary>The whole recipe, resolved</summary><pre>{text}</pre></details></section>"
 
 
-def _grid(charts: Sequence[Chart], run: _Run, *more: str) -> str:
+def _grid(charts: Sequence[Chart], run: Run, *more: str) -> str:
     drawn = [picture(chart.title, svg) for chart in charts if (svg := line_chart(chart, run.phases))]
     drawn += [text for text in more if text]
     return f'<div class="grid">{"".join(drawn)}</div>' if drawn else ""
-
-
-# -- numbers of the log -------------------------------------------------------------------------------------------------
-
-
-def _names(events: Sequence[Event]) -> list[str]:
-    """The figures that any of the events has, but for histogram bars, in the order of interest."""
-    return list(in_order({name: None for event in events for name in event.get("figures", {})}))
-
-
-def _curve(events: Sequence[Event], label: str, *path: str) -> Curve:
-    """The values at `path` of those events that have one."""
-    steps, values = [], []
-    for event in events:
-        value: Any = event
-        for name in path:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if value is not None:
-            steps.append(float(event["step"]))
-            values.append(_float(value))
-    return Curve(label=label, steps=steps, values=values)
 
 
 def _prior(share: Curve) -> Curve:
     """The loss of a discriminator that knows only the share of replaced tokens."""
     values = [entropy([value, 1 - value]) if math.isfinite(value) else math.nan for value in share.values]
     return Curve(label="knowing only the replaced share", steps=share.steps, values=values)
-
-
-def _float(value: Any) -> float:
-    """A number of the log; its `NaN` and `Infinity` become gaps."""
-    found = float(value)
-    return found if math.isfinite(found) else math.nan
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan

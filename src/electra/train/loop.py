@@ -46,6 +46,7 @@ class LoopConfig:
         save_minutes: wall-clock minutes between two checkpoints; the end of a phase and a signal always save.
         keep: checkpoints kept.
         max_skipped: steps in a row with non-finite gradients that are skipped before the run stops.
+        tensorboard: also write the figures as event files for TensorBoard (extra `tensorboard`).
     """
 
     __pydantic_config__ = STRICT
@@ -53,6 +54,7 @@ class LoopConfig:
     save_minutes: float = 10.0
     keep: int = 2
     max_skipped: int = 3
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.log_steps < 1 or self.keep < 1 or self.save_minutes < 0 or self.max_skipped < 0:
@@ -79,7 +81,10 @@ class ObjectiveModule(Objective, Protocol):
 
 
 class HalvableLoader(Loader, Protocol):
-    """A loader that can cut its micro-batches in two while the global batch stays."""
+    """A loader that can cut its micro-batches in two while the global batch stays; `positions` = tokens of one at most."""
+
+    @property
+    def positions(self) -> int: ...
 
     def halved(self) -> HalvableLoader: ...
 
@@ -209,8 +214,7 @@ def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: 
                     t.optimizers.zero_grad()
                     return None
                 torch.manual_seed(fold_seed(t.seed, step, phase.name, rank(), number))
-                with torch.autocast(t.device.type, dtype=torch.bfloat16, enabled=t.bf16):
-                    losses = t.objective(batch.to(t.device), noise, phase)
+                losses = forward(t, batch, noise, phase)
                 sum_of_terms(losses, counts).backward()  # type: ignore[no-untyped-call]
                 for name, tensor in losses.totals.items():
                     totals[name] = totals[name] + tensor.detach() if name in totals else tensor.detach()
@@ -222,6 +226,12 @@ def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: 
             t.loader = t.loader.halved()
             t.log.emit("warning", code="E-R402", step=step, message="out of memory: micro-batches were halved, the global "
                        "batch and the losses stay the same; bitwise equality with an unhalved run ends here")  # fmt: skip
+
+
+def forward(t: Training, batch: Batch, noise: Noise, phase: Phase) -> Losses:
+    """The losses of one micro-batch, in the precision of the run."""
+    with torch.autocast(t.device.type, dtype=torch.bfloat16, enabled=t.bf16):
+        return t.objective(batch.to(t.device), noise, phase)
 
 
 def sum_of_terms(losses: Losses, counts: Mapping[str, float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What this machine is and does best: device, precision by probe, allocator; and the wish to stop.
+"""What this machine is and does best: device, precision by probe, allocator, memory; and the wish to stop.
 
 A probe runs once before step 0; its answer is written to recipe.json, and a resumed run reads it there.
 """
@@ -6,9 +6,11 @@ A probe runs once before step 0; its answer is written to recipe.json, and a res
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import signal
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
@@ -59,6 +61,64 @@ def keep_large_buffers() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+# -- memory: of the GPU if there is one, else of this process as Linux tells it; None where nobody tells ----------------------
+
+
+def free_memory() -> int | None:
+    """Bytes that can still be taken, within the limit of the container."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    if not Path("/proc/meminfo").is_file():
+        return None
+    within = [_kilobytes("/proc/meminfo", "MemAvailable:")]
+    for limit, usage in _LIMITS:
+        if limit.is_file() and (bytes_ := limit.read_text(encoding="ascii").strip()).isdecimal():
+            within.append(int(bytes_) - int(usage.read_text(encoding="ascii")) + _page_cache(limit.with_name("memory.stat")))
+    return max(0, min(within))
+
+
+def used_memory() -> int | None:
+    """Bytes that are taken now."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    return _kilobytes("/proc/self/status", "VmRSS:") if Path("/proc/self/status").is_file() else None
+
+
+def restart_peak_memory() -> None:
+    """Let `peak_memory` begin anew."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif _CLEAR.is_file() and os.access(_CLEAR, os.W_OK):
+        _CLEAR.write_text("5", encoding="ascii")
+
+
+def peak_memory() -> int | None:
+    """The most bytes that were taken since `restart_peak_memory`."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return _kilobytes("/proc/self/status", "VmHWM:") if _CLEAR.is_file() and os.access(_CLEAR, os.W_OK) else None
+
+
+_CLEAR = Path("/proc/self/clear_refs")
+#: files with the limit of a container and its use, control groups of version 2 and 1
+_LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+def _kilobytes(file: str, name: str) -> int:
+    """The bytes of a line such as `VmRSS:   512 kB`."""
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def _page_cache(stat: Path) -> int:
+    """Bytes that count as used by a container but are given up for the asking."""
+    lines = stat.read_text(encoding="ascii").splitlines() if stat.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 class StopFlag:

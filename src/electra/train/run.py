@@ -21,7 +21,7 @@ from electra.storage import write_json
 RECIPE_FILE = "recipe.json"
 #: Settings of a recipe that say where and how often, not what is learnt: they may differ at a resume.
 _FREE = ("run", "loop")
-_OURS = (RECIPE_FILE, "events.jsonl", "checkpoints", "phases", "model", "report.html")
+_OURS = (RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "report.html")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +78,10 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
             over would remove the model that `init.from` names.
     """
     directory, file = config.dir, config.dir / RECIPE_FILE
-    if file.is_file() and not config.fresh:
-        return Opened(directory=directory, resolved=_matching(file, tree), resuming=True)
-    if directory.exists() and not directory.is_dir():
-        raise ElectraError("E-C421", str(directory), "is a file, not a directory", "choose another run.dir")
-    partial = directory / f".{RECIPE_FILE}.partial"
-    if not file.is_file() and directory.is_dir() and any(path != partial for path in directory.iterdir()):
-        raise ElectraError("E-C421", str(directory), "the directory is not empty and holds no run",
-                           "choose another run.dir, or empty it")  # fmt: skip
-    _refuse_own_source(directory, (tree.get("init") or {}).get("from"))
+    if (found := run_to_resume(config, tree)) is not None:
+        return found
     resolved = resolve()  # before anything is removed: most of what can go wrong goes wrong here
+    partial = _partial(directory)
     for name in reversed(_OURS):  # the recipe last: until then the directory is known as a run
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -100,6 +94,30 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
     finally:
         partial.unlink(missing_ok=True)
     return Opened(directory=directory, resolved=resolved, resuming=False)
+
+
+def run_to_resume(config: RunConfig, tree: Mapping[str, Any]) -> Opened | None:
+    """The run that recipe `tree` resumes in `config.dir`; None = it starts one there. Nothing is written.
+
+    Raises:
+        ElectraError: neither is possible; see `open_run`.
+    """
+    directory, file = config.dir, config.dir / RECIPE_FILE
+    if file.is_file() and not config.fresh:
+        return Opened(directory=directory, resolved=_matching(file, tree), resuming=True)
+    if directory.exists() and not directory.is_dir():
+        raise ElectraError("E-C421", str(directory), "is a file, not a directory", "choose another run.dir")
+    partial = _partial(directory)
+    if not file.is_file() and directory.is_dir() and any(path != partial for path in directory.iterdir()):
+        raise ElectraError("E-C421", str(directory), "the directory is not empty and holds no run",
+                           "choose another run.dir, or empty it")  # fmt: skip
+    _refuse_own_source(directory, (tree.get("init") or {}).get("from"))
+    return None
+
+
+def _partial(directory: Path) -> Path:
+    """Where the recipe is written before it is put into place."""
+    return directory / f".{RECIPE_FILE}.partial"
 
 
 def _refuse_own_source(directory: Path, source: str | None) -> None:
