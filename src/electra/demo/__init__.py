@@ -72,15 +72,26 @@ def run(language: str, out: Path, short: bool) -> None:
               "--overwrite")  # fmt: skip
         _verb("corpus", "build", texts.text, "--tokenizer", tokenizer, "--document", "line", "--out", corpus, "--overwrite")
     _verb("pretrain", *size.pretraining, f"corpus.path={corpus}", f"run.dir={first}")
-    gains = _compare(size, texts, place, first / "model")
+    accuracies = _compare(size, texts, place, first / "model")
     _verb("predict", first / "model", texts.doubtful, "--task", "replaced", "--format", "text")
     _verb("predict", first / "model", texts.gaps, "--task", "fill-mask", "--format", "text")
     _verb("report", first)
-    print(f"\n{gains}\n{(time.perf_counter() - began) / 60:.1f} minutes in all; open {first / 'report.html'}")
+    medians = {arm: statistics.median(values) for arm, values in accuracies.items()}
+    gain, minutes = medians["pre-trained"] - medians["from scratch"], round((time.perf_counter() - began) / 60, 1)
+    write_json(place / "results.json", {
+        "labels": size.labelled, "held_out": size.held_out, "accuracy": accuracies, "gain": gain, "minutes": minutes,
+        **outcome(first),
+    })  # fmt: skip
+    print()
+    for arm, values in accuracies.items():
+        seeds = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{arm:>12}: {medians[arm]:.1f} % right on held-out texts (seeds: {seeds})")
+    print(f"pre-training gained {gain:+.1f} points with {size.labelled:,} labels")
+    print(f"{minutes} minutes in all; open {first / 'report.html'}")
 
 
-def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
-    """Fine-tune from the pre-trained encoder and from scratch; accuracy on the held-out examples, median over the seeds."""
+def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> dict[str, list[float]]:
+    """Fine-tune from the pre-trained encoder and from scratch: accuracy on the held-out examples in per cent, by seed."""
     accuracies: dict[str, list[float]] = {"pre-trained": [], "from scratch": []}
     for arm, weights in (("pre-trained", "loaded"), ("from scratch", "fresh")):
         for seed in size.seeds:
@@ -89,15 +100,7 @@ def _compare(size: _Size, texts: DemoText, place: Path, model: Path) -> str:
                   f"data.train={texts.train}", f"run.dir={run_dir}", f"run.seed={seed}")  # fmt: skip
             figures = json.loads(_verb("evaluate", run_dir / "model", texts.test, capture=True))
             accuracies[arm].append(100 * float(figures["metrics"]["accuracy"]))
-    gain = statistics.median(accuracies["pre-trained"]) - statistics.median(accuracies["from scratch"])
-    write_json(place / "results.json", {
-        "labels": size.labelled, "held_out": size.held_out, "accuracy": accuracies, "gain": gain, **outcome(model.parent),
-    })  # fmt: skip
-    lines = [
-        f"{arm:>12}: {statistics.median(values):.1f} % right on held-out texts (seeds: {', '.join(f'{v:.1f}' for v in values)})"
-        for arm, values in accuracies.items()
-    ]
-    return "\n".join([*lines, f"pre-training gained {gain:+.1f} points with {size.labelled:,} labels"])
+    return accuracies
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:
