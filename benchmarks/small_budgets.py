@@ -1,11 +1,11 @@
 """What a few minutes of pre-training are worth, by objective: recorded arms on the demo's text.
 
-    python benchmarks/small_budgets.py WORK_DIR [--arms NAME ...] [--language zh] [--minutes 6]
+    python benchmarks/small_budgets.py WORK_DIR [--arms NAME ...] [--language zh] [--minutes 6 | --steps 2700]
 
-Every arm pre-trains the demo's encoder for the same wall-clock time, then fine-tunes it on 1,000 labels with three seeds and
-scores held-out texts. One JSON per finished arm in benchmarks/results/small_budgets/; an arm that has one is skipped, so the
-script can be stopped and run again. Run it on an otherwise idle machine: arms are compared at equal time. Needs the extra
-`demo`.
+Every arm pre-trains the demo's encoder for the same wall-clock time, or for the same number of steps, then fine-tunes it on
+1,000 labels with three seeds and scores held-out texts. One JSON per finished arm in benchmarks/results/small_budgets/; an arm
+that has one is skipped, so the script can be stopped and run again. Equal time wants an otherwise idle machine. Needs the
+extra `demo`.
 """
 
 from __future__ import annotations
@@ -60,14 +60,11 @@ def accuracies(model: Path, weights: str, texts: Any, place: Path) -> list[float
     return found
 
 
-def measure(arm: str, work: Path, texts: Any, minutes: float) -> dict[str, Any]:
+def measure(arm: str, place: Path, corpus: Path, texts: Any, stop: list[str]) -> dict[str, Any]:
     """Pre-train, fine-tune, score."""
-    place = work / arm
-    settings = [*ARMS[arm], f"stop.steps={1 if arm == 'scratch' else 1_000_000}", f"stop.hours={minutes / 60}"]
+    settings = [*ARMS[arm], *(["stop.steps=1"] if arm == "scratch" else stop)]
     began = datetime.datetime.now(tz=datetime.UTC)
-    electra(
-        "pretrain", "modern-demo", f"corpus.path={work / 'corpus'}", f"run.dir={place / 'run'}", "run.fresh=true", *settings
-    )
+    electra("pretrain", "modern-demo", f"corpus.path={corpus}", f"run.dir={place / 'run'}", "run.fresh=true", *settings)
     seconds = (datetime.datetime.now(tz=datetime.UTC) - began).total_seconds()
     values = accuracies(place / "run" / "model", "fresh" if arm == "scratch" else "loaded", texts, place)
     recipe = json.loads((place / "run" / "recipe.json").read_text(encoding="utf-8"))
@@ -84,8 +81,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--language", default="zh", choices=("zh", "en"))
-    parser.add_argument("--minutes", type=float, default=6.0)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=6.0)
+    length.add_argument("--steps", type=int)
     given = parser.parse_args()
+    stop = [f"stop.hours={given.minutes / 60}"] if given.steps is None else [f"stop.steps={given.steps}", "stop.hours=1000"]
+    budget = f"{given.minutes:g}min" if given.steps is None else f"{given.steps}steps"
     work = given.work / given.language
     texts = prepare(given.language, work, documents=None, labelled=1000, held_out=3000)
     if not (work / "corpus" / "manifest.json").is_file():
@@ -94,9 +95,9 @@ def main() -> None:
         electra("corpus", "build", texts.text, "--tokenizer", work / "tokenizer", *shape, work / "corpus")
     RESULTS.mkdir(parents=True, exist_ok=True)
     for arm in given.arms:
-        path = RESULTS / f"{given.language}-{given.minutes:g}min-{arm}.json"
+        path = RESULTS / f"{given.language}-{budget}-{arm}.json"
         if not path.is_file():
-            result = measure(arm, work, texts, given.minutes)
+            result = measure(arm, work / f"{budget}-{arm}", work / "corpus", texts, stop)
             path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         result = json.loads(path.read_text(encoding="utf-8"))
         figures = result["figures"]
