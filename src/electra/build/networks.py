@@ -27,7 +27,7 @@ from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, gene
 from electra.models.heads import MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir
 from electra.models.modern import ModernConfig
-from electra.models.tying import tie
+from electra.models.tying import DeltaEmbeddings, tie
 from electra.objectives.masked import MaskedLanguageModel
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.rtd import Discriminator, Rtd, RtdConfig
@@ -129,6 +129,8 @@ def build_objective(
     if source is not None:
         _fill_generator(small, source, init)
     tie(small.encoder, main, config.tying, config.shared_layers)
+    if source is None and isinstance(main.embeddings, DeltaEmbeddings):
+        main.embeddings.start_at_source()
     return Rtd(small, Discriminator(main, rtd_head), config, tokenizer.mask_id, provenance)
 
 

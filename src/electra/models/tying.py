@@ -4,7 +4,8 @@
     embeddings     the tables and the embeddings' norm (the paper)
     all            the whole encoders, which must be alike
     gdes           gradient-disentangled sharing (DeBERTaV3, section 3.3): each table of the discriminator is the generator's,
-                   which gets no gradient from it, plus a difference that starts at 0; the norms are separate
+                   which gets no gradient from it, plus a difference; the norms are separate. What the discriminator computes
+                   stays the same, so a loaded one keeps what it knows; a fresh one starts at the generator's tables
     bottom-layers  the embeddings and the lowest layers (TEAMS, Shen et al., 2021)
 
 Sharing = both encoders hold the same submodule object; parameters are told apart by identity.
@@ -31,7 +32,7 @@ class DeltaEmbeddings(Embeddings):
     Args:
         source: the generator's embeddings. Not a submodule: its parameters stay the generator's alone, in optimisers and
             in state dicts.
-        own: the discriminator's embeddings; its norm is kept, its tables become the difference, 0 at the start.
+        own: the discriminator's embeddings; its norm is kept, its tables become the difference from the source's.
     """
 
     def __init__(self, source: Embeddings, own: Embeddings) -> None:
@@ -39,7 +40,14 @@ class DeltaEmbeddings(Embeddings):
         del own.norm  # it is this module's now: one name in the state dict
         self.delta = own
         self._source = (source,)  # in a tuple, so that nn.Module does not register it
-        for table in _tables(own).values():
+        given = _tables(source)
+        with torch.no_grad():
+            for name, table in _tables(own).items():
+                table.sub_(given[name])
+
+    def start_at_source(self) -> None:
+        """Set the difference to 0, as a fresh discriminator has it."""
+        for table in _tables(self.delta).values():
             nn.init.zeros_(table)
 
     @property
@@ -61,7 +69,7 @@ class DeltaEmbeddings(Embeddings):
 
 
 def tie(generator: Encoder, discriminator: Encoder, mode: TyingMode, layers: int = 0) -> None:
-    """Make the two encoders share what `mode` says, in place; shared values are the discriminator's (gdes: the generator's).
+    """Make the two encoders share what `mode` says, in place; shared values are the discriminator's.
 
     Args:
         layers: how many of the lowest layers `bottom-layers` shares.
