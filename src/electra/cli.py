@@ -111,14 +111,15 @@ def corpus_build(
     overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
 ) -> None:
     """Turn text into a corpus of token shards."""
-    from electra.text import corpus
+    from electra.text.build import build
+    from electra.text.corpus import inspect
     from electra.text.tokenizer import load
 
-    corpus.build(
+    build(
         paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, seed=seed, overwrite=overwrite,
         progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
     )  # fmt: skip
-    _print_manifest(out, corpus.inspect(out, samples=0))
+    _print_manifest(out, inspect(out, samples=0))
 
 
 @corpus_app.command("inspect")

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from electra.errors import ElectraError, ExitCode
-from electra.text.corpus import Corpus, Progress, build, inspect, sentence_ends
+from electra.text.build import Progress, build, sentence_ends
+from electra.text.corpus import Corpus, inspect
 from electra.text.tokenizer import Tokenizer, load
 
 
@@ -362,11 +363,11 @@ def test_a_limit_on_file_size_leaves_nothing(tokenizer: Tokenizer, tmp_path: Pat
     program = f"""
 import resource
 from electra.errors import ElectraError
-from electra.text import corpus, tokenizer
+from electra.text import build, tokenizer
 loaded = tokenizer.load({str(tmp_path / "tokenizer")!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    corpus.build([{str(source)!r}], loaded, {str(tmp_path / "out")!r})
+    build.build([{str(source)!r}], loaded, {str(tmp_path / "out")!r})
 except ElectraError as error:
     print(error.code)
 """
@@ -499,8 +500,8 @@ def test_memory_does_not_grow_with_the_corpus(tokenizer: Tokenizer, tmp_path: Pa
     block = "The rivers rose by 3.5 metres. 我们去公园散步。\n" * 10 + "\n"
     program = """
 import re, sys
-from electra.text import corpus, tokenizer
-corpus.build([sys.argv[2]], tokenizer.load(sys.argv[1]), sys.argv[3], shard_tokens=50_000)
+from electra.text import build, tokenizer
+build.build([sys.argv[2]], tokenizer.load(sys.argv[1]), sys.argv[3], shard_tokens=50_000)
 print(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read()).group(1))
 """
     peaks = []
