@@ -1,4 +1,4 @@
-"""Documents -> token shards on disk: how a corpus is written; `corpus.py` reads it.
+"""Text files and a tokenizer -> token shards on disk: how a corpus is written; `corpus.py` reads it.
 
 In: text files and a tokenizer. Out: a directory
     manifest.json      counts, tokenizer, shards with sizes and hashes; written last
@@ -8,52 +8,81 @@ In: text files and a tokenizer. Out: a directory
                        `tokens` list<uint16 | uint32>: [CLS] ... [SEP]
                        `sentence_ends` list<uint32>: where its sentences end, exclusive; the last one is the place of [SEP]
 
-Documents are read as a stream and tokenised in batches on all cores, while the next batch is read; at most one shard is in
-memory, whatever the corpus weighs. Everything goes into a temporary sibling that is renamed at the end: there is either a
+Documents are read as a stream, and encoded in batches on all cores while the next ones are read; at most one shard is in
+memory, whatever the corpus weighs. Everything is made in a sibling, the workshop, that is renamed at the end: there is either a
 whole corpus or none. The same files and seed give the same bytes.
 
-A sentence ends at a line break, and behind sentence punctuation. It is found in the text and carried over to tokens by their
-offsets, so a document is tokenised whole, whatever the kind of tokenizer.
+A build that was stopped, or killed, goes on when the same command is given again. After every shard the workshop's journal says
+up to which document of which file the shards go. Files before it are not read again; that one is, up to that document, but
+not encoded. Every file is a stream of documents of its own, with counts of its own, which are added to the journal's when the
+stream has ended. So nothing needs to be saved but sums, and the bytes are those of a build that was never stopped. With
+`passes`, which may need to see all documents from the first one on, there is one stream of all files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from bisect import bisect_left
-from collections import Counter
+import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from electra.errors import ElectraError
-from electra.storage import MANIFEST, published, sync
+from electra.errors import ElectraError, ExitCode
+from electra.storage import MANIFEST, sync, workshop
 from electra.text.clean import Counts
+from electra.text.journal import Journal, command_of, open_journal
 from electra.text.manifest import FORMAT_VERSION, Manifest
-from electra.text.readers import DecodingErrors, Document, DocumentKind, read
-from electra.text.shards import Row, ShardWriter, write
+from electra.text.readers import DecodingErrors, Document, DocumentKind, find_files, read
+from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
+from electra.text.workers import cores, encode_in_order
 
 #: tokens after which a shard is written
 SHARD_TOKENS = 1 << 22
 
 _BATCH_CHARACTERS = 1 << 18
-_SENTENCE_END = re.compile(r"""[\n.!?…。！？]+["'”’)\]」』）】》]*(?:(?=\s)|(?<=[\n…。！？”’」』）】》]))""")
+_POWERS = 1 << np.arange(32)
+
+
+class Pass(Protocol):
+    """A step between reading and encoding that leaves documents out, or changes them: the same ones in, the same ones out."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes the outcome."""
+
+    def __call__(self, documents: Iterator[Document], counts: Counts) -> Iterator[Document]:
+        """The documents that go on; what happens to the others is added to `counts`, by cause."""
+
+
+#: the documents of a file, or of all: what was skipped, dropped and so on is added to the counts
+Stream = Callable[[Counts], Iterator[Document]]
+#: documents, each with the number of its stream
+Batch = list[tuple[int, Document]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a build is: documents, tokens and bytes of text stored, and the file being read."""
+    """How far a build is: documents, tokens and bytes of text stored, and the file being read.
+
+    `resumed` counts those of the documents that an earlier sitting stored.
+    """
 
     documents: int
     tokens: int
     text_bytes: int
     file: str
+    resumed: int
 
 
 def build(
@@ -64,39 +93,62 @@ def build(
     document: DocumentKind = "block",
     text_field: str = "text",
     errors: DecodingErrors = "strict",
+    passes: Sequence[Pass] = (),
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
+    workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Manifest:
-    """Write the corpus of `paths` to the directory `out`.
+    """Write the corpus of `paths` to the directory `out`, or go on where the same command was stopped.
+
+    Shards that were finished before an interruption, or before disk or memory ran out, stay in `.NAME.partial` beside `out`;
+    after an error in the input nothing does.
 
     Args:
         paths, document, text_field, errors: see `readers.read`.
+        passes: what documents go through before they are encoded, in order.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
-        overwrite: replace a corpus that is at `out`; anything else there is never touched.
-        progress: called after every batch; may raise to stop, which leaves nothing behind.
+        workers: processes that encode; None = one for each core. The result does not depend on it.
+        overwrite: replace a corpus that is at `out`, or an unfinished one of another command; anything else is never touched.
+        progress: called after every batch; may raise to stop.
 
     Raises:
-        ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-D120 no document at all, E-R001 the disk is full,
-            E-R002 `out` cannot be written, and those of `readers.read`.
+        ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-C150 an unfinished corpus of another command is
+            there, E-C151 workers, E-D120 no document at all, E-R001 the disk is full, E-R002 `out` cannot be written, E-R003
+            another process is building it, E-R150 a worker died, and those of `readers.read`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
-    counts = Counts()
-    _require_place(Path(out), overwrite)
-    with published(Path(out)) as directory:
-        writer = _Writer(directory, tokenizer, shard_tokens, seed)
-        documents = read(paths, counts, document=document, text_field=text_field, errors=errors)
-        batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
-        for batch, rows in _ahead(batches, tokenizer):
-            writer.add(batch, rows)
-            if progress is not None:
-                progress(writer.progress(batch[-1].file))
-        manifest = writer.finish(counts)
-        sync(directory)
-    return manifest
+    if workers is not None and workers < 1:
+        raise ElectraError("E-C151", "workers", f"{workers} processes encode nothing", "give 1 or more, or leave it out")
+    out, counts = Path(out), Counts()
+    files = find_files(paths, counts)
+    options = {"document": document, "text_field": text_field, "errors": errors}
+    others = {"passes": [step.fingerprint for step in passes], "shard_tokens": shard_tokens, "seed": seed}
+    command = command_of(files, tokenizer.fingerprint, options | others)
+    _require_place(out, overwrite)
+    with workshop(out) as shop:
+        _require_place(out, overwrite)  # somebody may have finished it meanwhile
+        journal = open_journal(shop, command, start_over=overwrite)
+        resumed = journal.documents
+        with _kept_if_of_use(shop, journal):
+            tokenizer.save(shop / "made" / "tokenizer")
+            streams = _streams(files, passes, partial(read, document=document, text_field=text_field, errors=errors))
+            reading = _Reading(streams, journal)
+            writer = _Writer(shop, tokenizer, shard_tokens, seed, journal)
+            batches = _batches(reading.documents(), min(_BATCH_CHARACTERS, shard_tokens))
+            for batch, rows in encode_in_order(batches, _texts, tokenizer, shop / "made" / "tokenizer", workers or cores()):
+                writer.add(batch, rows, reading)
+                if progress is not None:
+                    progress(
+                        Progress(
+                            documents=journal.documents, tokens=journal.tokens, text_bytes=journal.text_bytes,
+                            file=batch[-1][1].file, resumed=resumed,
+                        )
+                    )  # fmt: skip
+            return writer.finish(counts, reading)
 
 
 def _require_place(out: Path, overwrite: bool) -> None:
@@ -108,11 +160,57 @@ def _require_place(out: Path, overwrite: bool) -> None:
         raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
 
 
-def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Document]]:
-    batch, size = list[Document](), 0
+@contextmanager
+def _kept_if_of_use(shop: Path, journal: Journal) -> Iterator[None]:
+    """Removes what was made if the block ends badly and the same command could not go on from it."""
+    try:
+        yield
+    except BaseException as error:
+        wrong_input = isinstance(error, ElectraError) and error.exit_code != ExitCode.RESOURCES
+        if wrong_input or not journal.shards:
+            shutil.rmtree(shop)
+        raise
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------
+
+
+def _streams(files: Sequence[Path], passes: Sequence[Pass], read: Callable[..., Iterator[Document]]) -> list[Stream]:
+    if not passes:
+        return [partial(read, [file]) for file in files]
+    return [lambda counts: reduce(lambda documents, step: step(documents, counts), passes, read(files, counts))]
+
+
+class _Reading:
+    """Documents from a journal's place on, and the counts of their streams."""
+
+    def __init__(self, streams: Sequence[Stream], journal: Journal) -> None:
+        self._streams, self._first, self._skip = streams, journal.stream, journal.read
+        self._begun = deque[tuple[int, Counts]]()
+
+    def documents(self) -> Iterator[tuple[int, Document]]:
+        """Each with the number of its stream."""
+        skip = self._skip
+        for number in range(self._first, len(self._streams)):
+            counts = Counts()
+            self._begun.append((number, counts))
+            for document in islice(self._streams[number](counts), skip, None):
+                yield number, document
+            skip = 0
+
+    def take(self, before: int | None = None) -> Counts:
+        """What happened in the streams before number `before`, or in all, since this was asked; they must have ended."""
+        taken = Counts()
+        while self._begun and (before is None or self._begun[0][0] < before):
+            taken.update(self._begun.popleft()[1])
+        return taken
+
+
+def _batches(documents: Iterable[tuple[int, Document]], characters: int) -> Iterator[Batch]:
+    batch, size = Batch(), 0
     for document in documents:
         batch.append(document)
-        size += len(document.text)
+        size += len(document[1].text)
         if size >= characters:
             yield batch
             batch, size = [], 0
@@ -120,90 +218,82 @@ def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Do
         yield batch
 
 
-def _ahead(batches: Iterator[list[Document]], tokenizer: Tokenizer) -> Iterator[tuple[list[Document], list[Row]]]:
-    """Each batch with its rows; the next batch is read while this one is tokenised."""
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        batch = next(batches, None)
-        while batch is not None:
-            rows = worker.submit(_rows, batch, tokenizer)
-            following = next(batches, None)
-            yield batch, rows.result()
-            batch = following
+def _texts(batch: Batch) -> list[str]:
+    return [document.text for _, document in batch]
 
 
-def _rows(batch: Sequence[Document], tokenizer: Tokenizer) -> list[Row]:
-    rows = []
-    for document, encoding in zip(batch, tokenizer.encode_documents([document.text for document in batch]), strict=True):
-        tokens = np.array([tokenizer.cls_id, *encoding.ids, tokenizer.sep_id], dtype=np.uint32)
-        starts = [start for start, _ in encoding.offsets]
-        rows.append(Row(tokens, sentence_ends(document.text, starts)))
-    return rows
-
-
-def sentence_ends(text: str, starts: Sequence[int]) -> npt.NDArray[np.uint32]:
-    """Where sentences end in [CLS] ... [SEP], exclusive and increasing; sentence i begins where i - 1 ends, the first at 1.
-
-    Args:
-        text: a clean document.
-        starts: n, for each of its tokens the character where it starts.
-
-    Returns:
-        uint32; the last one is n + 1, the place of [SEP]; empty without tokens.
-    """
-    ends, token = list[int](), 0
-    for match in _SENTENCE_END.finditer(text):
-        after = bisect_left(starts, match.end(), lo=token)
-        if after > token:
-            ends.append(after + 1)
-            token = after
-    if token < len(starts):
-        ends.append(len(starts) + 1)
-    return np.array(ends, dtype=np.uint32)
+# -- writing -------------------------------------------------------------------------------------------------------------
 
 
 class _Writer:
-    """Hands rows to the shards, and counts what the manifest tells."""
+    """Hands rows to the shards, and keeps the journal, whose sums become the manifest."""
 
-    def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int) -> None:
-        self._directory, self._tokenizer, self._seed = directory, tokenizer, seed
-        self._shards = ShardWriter(directory, tokenizer.vocab_size, shard_tokens, seed)
-        self._counts = Counts()
-        self._lengths = Counter[int]()
-        self._sources = 0
-        self._source = ("", 0, 0)
-        self._documents = self._tokens = self._unknown = self._text_bytes = 0
+    def __init__(self, shop: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int, journal: Journal) -> None:
+        self._shop, self._directory, self._journal = shop, shop / "made", journal
+        self._tokenizer, self._shard_tokens, self._seed = tokenizer, shard_tokens, seed
+        self._shards = ShardWriter(self._directory, seed, journal.shards)
+        self._sources = self._directory / "sources.jsonl"
+        with self._sources.open("ab") as file:
+            file.truncate(journal.sources_bytes)
 
-    def add(self, batch: Sequence[Document], rows: Sequence[Row]) -> None:
-        for document, row in zip(batch, rows, strict=True):
-            size = len(document.text.encode())
+    def add(self, batch: Batch, rows: pa.RecordBatch, reading: _Reading) -> None:
+        lengths = rows.column("tokens").value_lengths().to_numpy()
+        kept = rows.column("sentence_ends").value_lengths().to_numpy() > 0
+        ends = np.cumsum(np.where(kept, lengths, 0))
+        start = tokens = 0
+        while start < len(batch):
+            # the first document with which the shard is full is its last one
+            full = int(np.searchsorted(ends, tokens + self._shard_tokens - self._shards.tokens))
+            stop = min(full + 1, len(batch))
+            part = slice(start, stop)
+            self._account(batch[part], kept[part], reading)
+            self._store(rows.slice(start, stop - start).filter(pa.array(kept[part])), lengths[part][kept[part]])
+            start, tokens = stop, int(ends[stop - 1])
+            if self._shards.tokens >= self._shard_tokens:
+                self._end_shard()
+
+    def _account(self, batch: Batch, kept: npt.NDArray[np.bool_], reading: _Reading) -> None:
+        """Where the documents came from, and what the tokenizer dropped."""
+        journal = self._journal
+        for stream, documents in groupby(batch, key=lambda item: item[0]):
+            if stream != journal.stream:
+                journal.counts.update(reading.take(stream))
+                journal.stream, journal.read = stream, 0
+            journal.read += sum(1 for _ in documents)
+        sizes = [len(document.text.encode()) for _, document in batch]
+        for (_, document), size in zip(batch, sizes, strict=True):
             self._count_source(document.file, size)
-            if not len(row.sentence_ends):
-                self._counts["dropped: documents of which the tokenizer leaves nothing"] += 1
-                continue
-            self._shards.add(row)
-            self._documents += 1
-            self._text_bytes += size
-            self._tokens += len(row.tokens)
-            self._unknown += int(np.count_nonzero(row.tokens == self._tokenizer.unk_id))
-            self._lengths[1 << (len(row.tokens) - 1).bit_length()] += 1
+        journal.text_bytes += int(np.array(sizes)[kept].sum())
+        if dropped := int(np.count_nonzero(~kept)):
+            journal.counts["dropped: documents of which the tokenizer leaves nothing"] += dropped
 
-    def progress(self, file: str) -> Progress:
-        return Progress(documents=self._documents, tokens=self._tokens, text_bytes=self._text_bytes, file=file)
+    def _store(self, rows: pa.RecordBatch, lengths: npt.NDArray[np.int32]) -> None:
+        journal, tokens = self._journal, int(lengths.sum())
+        self._shards.add(rows, tokens)
+        journal.documents += len(lengths)
+        journal.tokens += tokens
+        unknown = rows.column("tokens").flatten().to_numpy() == self._tokenizer.unk_id
+        journal.unknown += int(np.count_nonzero(unknown))
+        powers, counts = np.unique(_POWERS[np.searchsorted(_POWERS, lengths)], return_counts=True)
+        journal.lengths.update(dict(zip(powers.tolist(), counts.tolist(), strict=True)))
 
-    def finish(self, counts: Counts) -> Manifest:
-        """Writes what is left, the tokenizer and, last, the manifest."""
-        counts = counts + self._counts
-        if not self._documents:
+    def _end_shard(self) -> None:
+        self._shards.write()
+        sync(self._sources)
+        self._journal.shards = tuple(self._shards.shards)
+        self._journal.save(self._shop)
+
+    def finish(self, counts: Counts, reading: _Reading) -> Manifest:
+        """Writes what is left and, last, the manifest; `counts` is what happened outside of all streams."""
+        journal, tokenizer = self._journal, self._tokenizer
+        if self._shards.tokens:
+            self._end_shard()
+        counts = counts + journal.counts + reading.take()
+        if not journal.documents:
             told = "; ".join(f"{cause}: {count}" for cause, count in sorted(counts.items()))
             raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and files")
-        shards = self._shards.finish()
         self._count_source("", 0)
-        sync(self._directory / "sources.jsonl")
-        self._tokenizer.save(self._directory / "tokenizer")
-        for path in (*(self._directory / "tokenizer").iterdir(), self._directory / "tokenizer"):
-            sync(path)
-        tokenizer = self._tokenizer
-        hashes = [tokenizer.fingerprint, *(shard.blake2b for shard in shards)]
+        hashes = [tokenizer.fingerprint, *(shard.blake2b for shard in journal.shards)]
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             fingerprint=hashlib.blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest(),
@@ -215,26 +305,30 @@ class _Writer:
             sep_id=tokenizer.sep_id,
             mask_id=tokenizer.mask_id,
             seed=self._seed,
-            sources=self._sources,
-            documents=self._documents,
-            tokens=self._tokens,
-            unknown_tokens=self._unknown,
-            text_bytes=self._text_bytes,
+            sources=journal.sources,
+            documents=journal.documents,
+            tokens=journal.tokens,
+            unknown_tokens=journal.unknown,
+            text_bytes=journal.text_bytes,
             counts=dict(sorted(counts.items())),
-            lengths=dict(sorted(self._lengths.items())),
-            shards=shards,
+            lengths=dict(sorted(journal.lengths.items())),
+            shards=journal.shards,
         )
         write(self._directory / MANIFEST, manifest.to_json())
+        saved = self._directory / "tokenizer"
+        for path in (self._sources, *saved.iterdir(), saved, self._directory):
+            sync(path)
         return manifest
 
     def _count_source(self, file: str, size: int) -> None:
         """One more document of `file`; a file that is done goes to sources.jsonl, so that a million files cost no memory."""
-        name, documents, text_bytes = self._source
+        name, documents, text_bytes = self._journal.source
         if name == file:
-            self._source = (name, documents + 1, text_bytes + size)
+            self._journal.source = (name, documents + 1, text_bytes + size)
             return
         if documents:
-            self._sources += 1
-            with (self._directory / "sources.jsonl").open("a", encoding="utf-8") as sources:
-                sources.write(json.dumps({"file": name, "documents": documents, "bytes": text_bytes}) + "\n")
-        self._source = (file, 1, size)
+            self._journal.sources += 1
+            line = json.dumps({"file": name, "documents": documents, "bytes": text_bytes}) + "\n"
+            with self._sources.open("ab") as sources:
+                self._journal.sources_bytes += sources.write(line.encode())
+        self._journal.source = (file, 1, size)
