@@ -17,7 +17,7 @@ from pathlib import Path
 from electra.text.build import build
 from electra.text.tokenizer import load
 
-SHARD_TOKENS = 1500
+SHARD_TOKENS = 150
 
 
 def content(directory: Path) -> dict[str, bytes]:

@@ -102,7 +102,7 @@ def test_many_sittings_give_the_bytes_of_one(
     manifest = build([source], tokenizer, tmp_path / "one", shard_tokens=150, passes=passes)
     begun = in_sittings(source, tokenizer, tmp_path / "out", documents, shard_tokens=150, passes=passes)
     assert begun == sorted(set(begun))
-    assert len(begun) >= (5 if documents < 100 else 1)
+    assert len(begun) >= (3 if documents < 100 else 1)
     assert content(tmp_path / "out") == content(tmp_path / "one")
     assert manifest.counts["removed: nul characters"] == 150
     assert manifest.counts.get("dropped: each third", 0) == (50 if passes else 0)
@@ -114,7 +114,7 @@ def test_killed_at_any_moment_it_goes_on(source: Path, tokenizer: Tokenizer, tmp
     script = Path(__file__).with_name("kill_builds.py")
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, str(script), str(tmp_path), "100"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 20
 

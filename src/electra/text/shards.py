@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -40,20 +41,40 @@ class ShardWriter:
 
     def write(self) -> None:
         """The documents that were added since the last time become a shard."""
+        batch, name = self._shuffled(), f"shard-{len(self.shards):05d}.arrow"
+        with (self._directory / name).open("wb") as file:
+            hashing = _Hashing(file)
+            with pa.ipc.new_file(pa.PythonFile(hashing, "w"), batch.schema) as shard:
+                shard.write_batch(batch)
+            size, digest = file.tell(), hashing.digest.hexdigest()
+        sync(self._directory / name)
+        self.shards.append(Shard(file=name, documents=len(batch), tokens=self.tokens, bytes=size, blake2b=digest))
+        self.tokens = 0
+
+    def _shuffled(self) -> pa.RecordBatch:
+        """What is waiting, in the shard's order; it waits no longer, so that memory holds it twice at most."""
         table = pa.Table.from_batches(self._waiting).combine_chunks()
-        number = len(self.shards)
+        self._waiting = []
         # raw bits of a counter-based generator: unlike `permutation`, promised never to change
-        order = np.argsort(np.random.Philox(key=[self._seed % 2**64, number]).random_raw(len(table)), kind="stable")
-        (batch,) = table.take(pa.array(order)).to_batches()
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, batch.schema) as file:
-            file.write_batch(batch)
-        data = memoryview(sink.getvalue())
-        name = f"shard-{number:05d}.arrow"
-        write(self._directory / name, data)
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        self.shards.append(Shard(file=name, documents=len(batch), tokens=self.tokens, bytes=len(data), blake2b=digest))
-        self._waiting, self.tokens = [], 0
+        bits = np.random.Philox(key=[self._seed % 2**64, len(self.shards)]).random_raw(len(table))
+        (batch,) = table.take(pa.array(np.argsort(bits, kind="stable"))).to_batches()
+        return batch
+
+
+class _Hashing:
+    """A file that is hashed while it is written."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.blake2b(digest_size=16)
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write(path: Path, data: bytes | memoryview) -> None:

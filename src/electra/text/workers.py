@@ -62,9 +62,11 @@ def encode_in_order(
         for batch in chain(first, batches):
             yield batch, encode(texts(batch))
         return
+    waiting = chain(iter(first), batches)
+    del first  # or its texts would stay to the end
     with _Pool(workers, saved) as pool:
         begun = deque[tuple[Batch, Future[pa.RecordBatch]]]()
-        for batch in chain(first, batches):
+        for batch in waiting:
             begun.append((batch, pool.submit(texts(batch))))
             if len(begun) > 2 * workers:  # one at work and one waiting for each, so that nobody waits for this process
                 batch, rows = begun.popleft()
