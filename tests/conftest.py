@@ -113,11 +113,11 @@ def tokenizer_dir(documents: list[str], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def corpus_dir(text_file: Path, tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documents as a corpus of several shards."""
-    from electra.text import corpus
+    from electra.text import build
     from electra.text.tokenizer import load
 
     path = tmp_path_factory.mktemp("corpus") / "corpus"
-    corpus.build([text_file], load(tokenizer_dir), path, shard_tokens=8000)
+    build.build([text_file], load(tokenizer_dir), path, shard_tokens=8000)
     return path
 
 

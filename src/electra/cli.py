@@ -10,7 +10,8 @@ import io
 import itertools
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -20,6 +21,7 @@ from electra.errors import ElectraError, ExitCode, Preempted
 
 if TYPE_CHECKING:
     from electra.contracts import Prediction
+    from electra.text.build import Progress
     from electra.text.corpus import Summary
 
 app = typer.Typer(
@@ -124,19 +126,24 @@ def corpus_build(
     format: Kind = None,
     errors: Errors = "strict",
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes that encode; none = one for each core.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a corpus in the directory, or an unfinished one of another command.")
+    ] = False,
 ) -> None:
-    """Turn text into a corpus of token shards."""
-    from electra.text import corpus
+    """Turn text into a corpus of token shards. The same command goes on where it was stopped."""
+    from electra.text.build import build
+    from electra.text.corpus import inspect
     from electra.text.readers import ReadOptions
     from electra.text.tokenizer import load
 
     options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
-    corpus.build(
-        paths, load(tokenizer), out, options=options, seed=seed, overwrite=overwrite,
-        progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
-    )  # fmt: skip
-    _print_manifest(out, corpus.inspect(out, samples=0))
+    with _stopped_by_signals():
+        build(
+            paths, load(tokenizer), out, options=options, seed=seed, workers=workers, overwrite=overwrite,
+            progress=_BuildProgress(),
+        )  # fmt: skip
+    _print_manifest(out, inspect(out, samples=0))
 
 
 @corpus_app.command("inspect")
@@ -299,6 +306,33 @@ def _lines_of_stdin() -> list[str]:
         line = data.count(b"\n", 0, error.start) + 1
         raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
                            "convert the text to UTF-8") from None  # fmt: skip
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """For work that can be killed at any moment and goes on later: SIGTERM and SIGINT end it at once, with exit code 75."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Preempted
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _BuildProgress:
+    """A changing line, and one that stays if a build goes on."""
+
+    _begun = False
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.resumed and not self._begun:
+            print(f"going on behind {progress.resumed:,} documents that are done", file=sys.stderr)
+        self._begun = True
+        _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens")
 
 
 def _show_progress(line: str) -> None:

@@ -244,7 +244,10 @@ def train_on_files(
     texts = _CleanTexts(paths, options)
     tokenizer = train(texts, vocab_size, lowercase=lowercase, strip_accents=strip_accents)
     drops = texts.drops
-    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=drops.total, samples=drops.samples)
+    total = drops.total
+    return Trained(
+        tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=total.counts, samples=total.samples
+    )
 
 
 class _CleanTexts:
