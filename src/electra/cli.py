@@ -107,6 +107,9 @@ def corpus_build(
     document: Unit = "block",
     text_field: TextField = "text",
     errors: BadBytes = "strict",
+    segmenter: Annotated[
+        Literal["jieba"] | None, typer.Option(help="Store where Chinese words begin, for masking by words.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
 ) -> None:
@@ -115,7 +118,8 @@ def corpus_build(
     from electra.text.tokenizer import load
 
     corpus.build(
-        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, seed=seed, overwrite=overwrite,
+        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, segmenter=segmenter, seed=seed,
+        overwrite=overwrite,
         progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
     )  # fmt: skip
     _print_manifest(out, corpus.inspect(out, samples=0))

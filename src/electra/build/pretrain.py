@@ -39,6 +39,7 @@ from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.text.corpus import Corpus
+from electra.text.words import unspaced
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
@@ -162,6 +163,8 @@ MICRO_TOKENS = 8192
 _PROBE_SECONDS = 6.0
 #: tokens whose frequencies give the unigram entropy
 _UNIGRAM_TOKENS = 4_000_000
+#: tokens that are looked at for text without spaces, and the share from which on it is worth a word
+_UNSPACED_TOKENS, _MUCH_UNSPACED = 1 << 16, 0.1
 
 
 def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path:
@@ -208,10 +211,16 @@ class _Setting:
     def _rows(self) -> Rows:
         match self.recipe.rows:
             case PackedRowsConfig(length=length):
-                return PackedRows(self.corpus, length)
+                return PackedRows(self.corpus, length, words=self.needs_words)
             case PairRowsConfig() as config:
                 seed, tokenizer = self.recipe.run.seed, self.tokenizer
-                return PairRows(self.corpus, config, seed, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
+                ids = {"cls_id": tokenizer.cls_id, "sep_id": tokenizer.sep_id}
+                return PairRows(self.corpus, config, seed, **ids, words=self.needs_words)
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether a phase draws words."""
+        return any(phase.objective.masking.needs_words for phase in self.phases.values())
 
     def resolve(self) -> dict[str, Any]:
         """What the recipe leaves to the machine and the corpus; runs once, and is written to recipe.json."""
@@ -296,6 +305,8 @@ class _Run:
             precision="bf16" if resolved["bf16"] else "fp32",
             tokens_per_step=recipe.batch.rows * recipe.rows.length,
         )
+        if found is None and self.setting.needs_words:
+            _say_what_a_word_is(self.setting.corpus, log)
 
     def _say_what_is_new(self, source: ModelDir | None, log: EventLog) -> None:
         """Networks of the first phase that `init.from` does not bring."""
@@ -332,6 +343,15 @@ class _Run:
         log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
         train(t, state, stop)
         t.objective.export(self.exported(index))
+
+
+def _say_what_a_word_is(corpus: Corpus, log: EventLog) -> None:
+    """Warns where much of a corpus is text without spaces, and no segmenter has said where its words begin."""
+    tokens = corpus.tokens(0, 0, min(corpus.shards[0].tokens, _UNSPACED_TOKENS))
+    share = float(unspaced(corpus.tokenizer())[tokens].mean())
+    if corpus.manifest.segmenter is None and share > _MUCH_UNSPACED:
+        log.emit("warning", code="E-D242", message=f"{share:.0%} of the tokens are of a script without spaces, and the corpus "
+                 "was built without --segmenter: masking takes each of them for a word")  # fmt: skip
 
 
 def unigram_entropy(corpus: Corpus) -> float:

@@ -7,6 +7,7 @@ In: text files and a tokenizer. Out: a directory
     shard-00000.arrow  Arrow IPC file, one record batch, uncompressed: one row a document,
                        `tokens` list<uint16 | uint32>: [CLS] ... [SEP]
                        `sentence_ends` list<uint32>: where its sentences end, exclusive; the last one is the place of [SEP]
+                       `word_starts` list<bool>: which tokens begin a word; only after a segmenter (`words.py`)
 
 Documents are read as a stream and tokenised in batches on all cores, while the next batch is read; at most one shard is in
 memory, whatever the corpus weighs. Everything goes into a temporary sibling that is renamed at the end: there is either a
@@ -26,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ from electra.text.readers import DecodingErrors, Document, DocumentKind, read
 from electra.text.shards import Row, ShardWriter, write
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
+from electra.text.words import SegmentedWords, SegmenterName, continues_word
 
 #: tokens after which a shard is written
 SHARD_TOKENS = 1 << 22
@@ -69,6 +72,7 @@ def build(
     document: DocumentKind = "block",
     text_field: str = "text",
     errors: DecodingErrors = "strict",
+    segmenter: SegmenterName | None = None,
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
     overwrite: bool = False,
@@ -78,6 +82,7 @@ def build(
 
     Args:
         paths, document, text_field, errors: see `readers.read`.
+        segmenter: store where words begin in text without spaces, so that masking can draw whole words.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
         overwrite: replace a corpus that is at `out`; anything else there is never touched.
@@ -85,17 +90,18 @@ def build(
 
     Raises:
         ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-D120 no document at all, E-R001 the disk is full,
-            E-R002 `out` cannot be written, and those of `readers.read`.
+            E-R002 `out` cannot be written, E-R110 the segmenter is not installed, and those of `readers.read`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
     counts = Counts()
     _require_place(Path(out), overwrite)
+    words = SegmentedWords(tokenizer, segmenter) if segmenter else None
     with published(Path(out)) as directory:
-        writer = _Writer(directory, tokenizer, shard_tokens, seed)
+        writer = _Writer(directory, tokenizer, segmenter, shard_tokens, seed)
         documents = read(paths, counts, document=document, text_field=text_field, errors=errors)
         batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
-        for batch, rows in _ahead(batches, tokenizer):
+        for batch, rows in _ahead(batches, tokenizer, words):
             writer.add(batch, rows)
             if progress is not None:
                 progress(writer.progress(batch[-1].file))
@@ -125,23 +131,26 @@ def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Do
         yield batch
 
 
-def _ahead(batches: Iterator[list[Document]], tokenizer: Tokenizer) -> Iterator[tuple[list[Document], list[Row]]]:
+def _ahead(
+    batches: Iterator[list[Document]], tokenizer: Tokenizer, words: SegmentedWords | None
+) -> Iterator[tuple[list[Document], list[Row]]]:
     """Each batch with its rows; the next batch is read while this one is tokenised."""
     with ThreadPoolExecutor(max_workers=1) as worker:
         batch = next(batches, None)
         while batch is not None:
-            rows = worker.submit(_rows, batch, tokenizer)
+            rows = worker.submit(_rows, batch, tokenizer, words)
             following = next(batches, None)
             yield batch, rows.result()
             batch = following
 
 
-def _rows(batch: Sequence[Document], tokenizer: Tokenizer) -> list[Row]:
+def _rows(batch: Sequence[Document], tokenizer: Tokenizer, words: SegmentedWords | None) -> list[Row]:
     rows = []
     for document, encoding in zip(batch, tokenizer.encode_documents([document.text for document in batch]), strict=True):
         tokens = np.array([tokenizer.cls_id, *encoding.ids, tokenizer.sep_id], dtype=np.uint32)
         starts = [start for start, _ in encoding.offsets]
-        rows.append(Row(tokens, sentence_ends(document.text, starts)))
+        word_starts = words.starts(document.text, tokens, encoding.offsets) if words else None
+        rows.append(Row(tokens, sentence_ends(document.text, starts), word_starts))
     return rows
 
 
@@ -169,8 +178,10 @@ def sentence_ends(text: str, starts: Sequence[int]) -> npt.NDArray[np.uint32]:
 class _Writer:
     """Hands rows to the shards, and counts what the manifest tells."""
 
-    def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int) -> None:
-        self._directory, self._tokenizer, self._seed = directory, tokenizer, seed
+    def __init__(
+        self, directory: Path, tokenizer: Tokenizer, segmenter: SegmenterName | None, shard_tokens: int, seed: int
+    ) -> None:
+        self._directory, self._tokenizer, self._segmenter, self._seed = directory, tokenizer, segmenter, seed
         self._shards = ShardWriter(directory, tokenizer.vocab_size, shard_tokens, seed)
         self._counts = Counts()
         self._lengths = Counter[int]()
@@ -228,6 +239,7 @@ class _Writer:
             counts=dict(sorted(counts.items())),
             lengths=dict(sorted(self._lengths.items())),
             shards=shards,
+            segmenter=self._segmenter,
         )
         write(self._directory / MANIFEST, manifest.to_json())
         return manifest
@@ -250,12 +262,13 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Mapped:
-    """A shard as arrays on mapped memory; offsets have one entry more than there are documents."""
+    """A shard as arrays on mapped memory; offsets have one entry more than there are documents, word starts are bits."""
 
     tokens: npt.NDArray[np.uint16 | np.uint32]
     offsets: npt.NDArray[np.int32]
     sentence_ends: npt.NDArray[np.uint32]
     sentence_offsets: npt.NDArray[np.int32]
+    word_starts: npt.NDArray[np.uint8] | None
 
 
 class Corpus:
@@ -307,6 +320,18 @@ class Corpus:
         start, stop = mapped.sentence_offsets[document : document + 2]
         return mapped.sentence_ends[start:stop]
 
+    def word_starts(self, shard: int, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """[stop - start], which tokens of a shard's stream begin a word: as stored, else as the vocabulary says."""
+        bits = self._map(shard).word_starts
+        if bits is None:
+            return ~self._continues_word[self.tokens(shard, start, stop)]
+        spread = np.unpackbits(bits[start >> 3 : (stop + 7) >> 3], bitorder="little").view(np.bool_)
+        return spread[start & 7 :][: stop - start]
+
+    @cached_property
+    def _continues_word(self) -> npt.NDArray[np.bool_]:
+        return continues_word(self.tokenizer())
+
     def verify(self) -> None:
         """Read every shard and compare its hash. Raises ElectraError E-D123 that names the first one that differs."""
         for shard in self.shards:
@@ -323,9 +348,11 @@ class Corpus:
                 with pa.memory_map(str(self.path / shard.file)) as file:
                     batch = pa.ipc.open_file(file).get_batch(0)
                 tokens, ends = batch.column("tokens"), batch.column("sentence_ends")
+                words = batch.column("word_starts").values.buffers()[1] if self.manifest.segmenter else None
                 mapped = _Mapped(
                     tokens.values.to_numpy(zero_copy_only=True), tokens.offsets.to_numpy(zero_copy_only=True),
                     ends.values.to_numpy(zero_copy_only=True), ends.offsets.to_numpy(zero_copy_only=True),
+                    None if words is None else np.frombuffer(words, dtype=np.uint8),
                 )  # fmt: skip
             except (OSError, KeyError, pa.ArrowException) as error:
                 raise self._damaged(shard, f"not a shard: {error}") from None

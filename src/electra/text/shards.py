@@ -22,10 +22,11 @@ from electra.text.manifest import Shard
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A document as it is stored: [CLS] ... [SEP], and where its sentences end."""
+    """A document as it is stored: [CLS] ... [SEP], where its sentences end and, if segmented, which tokens begin a word."""
 
     tokens: npt.NDArray[np.uint32]
     sentence_ends: npt.NDArray[np.uint32]
+    word_starts: npt.NDArray[np.bool_] | None = None
 
 
 class ShardWriter:
@@ -60,12 +61,12 @@ class ShardWriter:
         number, rows = len(self._shards), self._rows
         # raw bits of a counter-based generator: unlike `permutation`, promised never to change
         order = np.argsort(np.random.Philox(key=[self._seed % 2**64, number]).random_raw(len(rows)), kind="stable")
-        batch = pa.record_batch(
-            {
-                "tokens": _lists([rows[index].tokens for index in order], self._dtype),
-                "sentence_ends": _lists([rows[index].sentence_ends for index in order], np.uint32),
-            }
-        )
+        columns = {
+            "tokens": _lists([rows[index].tokens for index in order], self._dtype),
+            "sentence_ends": _lists([rows[index].sentence_ends for index in order], np.uint32),
+        }
+        words = [starts for index in order if (starts := rows[index].word_starts) is not None]
+        batch = pa.record_batch(columns | ({"word_starts": _lists(words, np.bool_)} if words else {}))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, batch.schema) as file:
             file.write_batch(batch)
@@ -77,7 +78,7 @@ class ShardWriter:
         self._rows, self._tokens = [], 0
 
 
-def _lists(arrays: Sequence[npt.NDArray[np.uint32]], dtype: type[np.uint16 | np.uint32]) -> pa.ListArray:
+def _lists(arrays: Sequence[npt.NDArray[np.generic]], dtype: type[np.generic]) -> pa.ListArray:
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
     return pa.ListArray.from_arrays(offsets, np.concatenate(arrays).astype(dtype))
