@@ -302,6 +302,8 @@ def _print_manifest(path: Path, summary: Summary) -> None:
     manifest = summary.manifest
     typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {len(manifest.shards)} shards; "
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
+    if manifest.segmenter:
+        typer.echo(f"  words begin where {manifest.segmenter} says")
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
     _print_counts(manifest.counts)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ from electra.errors import ElectraError
 class TokenUnit:
     """Single tokens."""
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["token"] = "token"
 
 
@@ -50,7 +50,7 @@ class WordUnit:
         ngrams: probabilities of 1, 2, 3 ... words side by side; Cui et al. (MacBERT, 2020) take .4, .3, .2, .1.
     """
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["word"] = "word"
     ngrams: tuple[float, ...] = (1.0,)
 
@@ -76,7 +76,7 @@ class SpanUnit:
         longest: words of a span at most.
     """
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["span"] = "span"
     p: float = 0.2
     longest: int = 10
@@ -108,7 +108,7 @@ class MaskingConfig:
         with_replacement: draw tokens as the published code does, where a position may come twice.
     """
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     unit: MaskingUnit = field(default_factory=TokenUnit)
     rate: float = 0.15
     mask_token_rate: float = 0.85

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ class PairRowsConfig:
         builder: `paper` loses nothing; `reference` loses what the published code loses.
     """
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["pairs"] = "pairs"
     length: int = 128
     single_segment: float = 0.1

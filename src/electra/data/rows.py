@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ _ROUNDS = 8  # four are the least that theory asks for; small squares mix better
 class PackedRowsConfig:
     """Documents one behind the other, cut every `length` tokens."""
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["packed"] = "packed"
     length: int = 128
 
