@@ -125,6 +125,9 @@ def corpus_build(
     encoding: Encoding = None,
     format: Kind = None,
     errors: Errors = "strict",
+    segmenter: Annotated[
+        Literal["jieba"] | None, typer.Option(help="Store where Chinese words begin, for masking by words.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes that encode; none = one for each core.")] = None,
     overwrite: Annotated[
@@ -140,8 +143,8 @@ def corpus_build(
     options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     with _stopped_by_signals():
         build(
-            paths, load(tokenizer), out, options=options, seed=seed, workers=workers, overwrite=overwrite,
-            progress=_BuildProgress(),
+            paths, load(tokenizer), out, options=options, segmenter=segmenter, seed=seed, workers=workers,
+            overwrite=overwrite, progress=_BuildProgress(),
         )  # fmt: skip
     _print_manifest(out, inspect(out, samples=0))
 
@@ -352,6 +355,8 @@ def _print_manifest(path: Path, summary: Summary) -> None:
     manifest = summary.manifest
     typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {len(manifest.shards)} shards; "
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
+    if manifest.segmenter:
+        typer.echo(f"  words begin where {manifest.segmenter} says")
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
     _print_counts(manifest.counts, manifest.samples)

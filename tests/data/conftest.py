@@ -42,6 +42,10 @@ class MemoryCorpus:
     def tokens(self, shard: int, start: int, stop: int) -> np.ndarray:
         return self._flat[shard][start:stop]
 
+    def word_starts(self, shard: int, start: int, stop: int) -> np.ndarray:
+        """Numbers that three divides go on with the word before them."""
+        return self.tokens(shard, start, stop) % 3 != 0
+
     def offsets(self, shard: int) -> np.ndarray:
         return self._offsets[shard]
 

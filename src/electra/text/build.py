@@ -7,6 +7,7 @@ In: text files and a tokenizer. Out: a directory
     shard-00000.arrow  Arrow IPC file, one record batch, uncompressed: one row a document,
                        `tokens` list<uint16 | uint32>: [CLS] ... [SEP]
                        `sentence_ends` list<uint32>: where its sentences end, exclusive; the last one is the place of [SEP]
+                       `word_starts` list<bool>: which tokens begin a word; only after a segmenter (`words.py`)
 
 Documents are read as a stream, and encoded in batches on all cores while the next ones are read; at most one shard is in
 memory, whatever the corpus weighs. Everything is made in a sibling, the workshop, that is renamed at the end: there is either a
@@ -41,6 +42,7 @@ from electra.text.manifest import FORMAT_VERSION, Manifest
 from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, find_files, read_files, shown, try_files
 from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
+from electra.text.words import SegmenterName
 from electra.text.workers import cores, encode_in_order
 
 #: tokens after which a shard is written
@@ -71,6 +73,7 @@ def build(
     out: str | Path,
     *,
     options: ReadOptions = READ_DEFAULTS,
+    segmenter: SegmenterName | None = None,
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
     workers: int | None = None,
@@ -84,6 +87,7 @@ def build(
 
     Args:
         paths, options: see `readers.read`.
+        segmenter: store where words begin in text without spaces, so that masking can draw whole words.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
         workers: processes that encode; None = one for each core. The result does not depend on it.
@@ -93,7 +97,8 @@ def build(
     Raises:
         ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-C150 an unfinished corpus of another command is
             there, E-C151 workers, E-D120 no document at all, E-R001 the disk is full, E-R002 `out` cannot be written, E-R003
-            another process is building it, E-R150 a worker died, and those of `readers.read`.
+            another process is building it, E-R110 the segmenter is not installed, E-R150 a worker died, and those
+            of `readers.read`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
@@ -101,7 +106,8 @@ def build(
         raise ElectraError("E-C151", "workers", f"{workers} processes encode nothing", "give 1 or more, or leave it out")
     out, found, drops = Path(out), Drops(), Drops()
     files = find_files(paths, found, options)
-    command = command_of(files, tokenizer.fingerprint, asdict(options) | {"shard_tokens": shard_tokens, "seed": seed})
+    others = {"segmenter": segmenter, "shard_tokens": shard_tokens, "seed": seed}
+    command = command_of(files, tokenizer.fingerprint, asdict(options) | others)
     _require_place(out, overwrite)
     with workshop(out) as shop:
         _require_place(out, overwrite)  # somebody may have finished it meanwhile
@@ -109,10 +115,12 @@ def build(
         resumed = journal.documents
         with _kept_if_of_use(shop, journal):
             try_files(files, options)
-            tokenizer.save(shop / "made" / "tokenizer")
-            writer = _Writer(shop, tokenizer, shard_tokens, seed, journal, drops)
+            writer = _Writer(shop, tokenizer, segmenter, shard_tokens, seed, journal, drops)
             batches = _batches(_documents(files, options, journal.source, drops), min(_BATCH_CHARACTERS, shard_tokens))
-            for batch, rows in encode_in_order(batches, _texts, tokenizer, shop / "made" / "tokenizer", workers or cores()):
+            tokenizer.save(saved := shop / "made" / "tokenizer")
+            for batch, rows in encode_in_order(
+                batches, _texts, tokenizer, saved, segmenter=segmenter, workers=workers or cores()
+            ):
                 writer.add(batch, rows)
                 if progress is not None:
                     progress(
@@ -176,9 +184,18 @@ def _texts(batch: Sequence[Document]) -> list[str]:
 class _Writer:
     """Hands rows to the shards, and keeps the journal, whose sums become the manifest."""
 
-    def __init__(self, shop: Path, tokenizer: Tokenizer, shard_tokens: int, seed: int, journal: Journal, drops: Drops) -> None:
+    def __init__(
+        self,
+        shop: Path,
+        tokenizer: Tokenizer,
+        segmenter: SegmenterName | None,
+        shard_tokens: int,
+        seed: int,
+        journal: Journal,
+        drops: Drops,
+    ) -> None:
         self._shop, self._directory, self._journal, self._drops = shop, shop / "made", journal, drops
-        self._tokenizer, self._shard_tokens, self._seed = tokenizer, shard_tokens, seed
+        self._tokenizer, self._segmenter, self._shard_tokens, self._seed = tokenizer, segmenter, shard_tokens, seed
         self._shards = ShardWriter(self._directory, seed, journal.shards)
         self._sources = self._directory / "sources.jsonl"
         with self._sources.open("ab") as file:
@@ -260,6 +277,7 @@ class _Writer:
             samples={cause: tuple(places) for cause, places in sorted(journal.losses.samples.items())},
             lengths=dict(sorted(journal.lengths.items())),
             shards=journal.shards,
+            segmenter=self._segmenter,
         )
         write(self._directory / MANIFEST, manifest.to_json())
         saved = self._directory / "tokenizer"

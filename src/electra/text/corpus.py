@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ from electra.storage import file_hash
 from electra.text.manifest import Manifest, Shard, read_manifest
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
+from electra.text.words import continues_word
 
 
 @dataclass(frozen=True, slots=True)
 class _Mapped:
-    """A shard as arrays on mapped memory; offsets have one entry more than there are documents."""
+    """A shard as arrays on mapped memory; offsets have one entry more than there are documents, word starts are bits."""
 
     tokens: npt.NDArray[np.uint16 | np.uint32]
     offsets: npt.NDArray[np.int32]
     sentence_ends: npt.NDArray[np.uint32]
     sentence_offsets: npt.NDArray[np.int32]
+    word_starts: npt.NDArray[np.uint8] | None
 
 
 class Corpus:
@@ -75,6 +78,18 @@ class Corpus:
         start, stop = mapped.sentence_offsets[document : document + 2]
         return mapped.sentence_ends[start:stop]
 
+    def word_starts(self, shard: int, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """[stop - start], which tokens of a shard's stream begin a word: as stored, else as the vocabulary says."""
+        bits = self._map(shard).word_starts
+        if bits is None:
+            return ~self._continues_word[self.tokens(shard, start, stop)]
+        spread = np.unpackbits(bits[start >> 3 : (stop + 7) >> 3], bitorder="little").view(np.bool_)
+        return spread[start & 7 :][: stop - start]
+
+    @cached_property
+    def _continues_word(self) -> npt.NDArray[np.bool_]:
+        return continues_word(self.tokenizer())
+
     def verify(self) -> None:
         """Read every shard and compare its hash. Raises ElectraError E-D123 that names the first one that differs."""
         for shard in self.shards:
@@ -91,9 +106,11 @@ class Corpus:
                 with pa.memory_map(str(self.path / shard.file)) as file:
                     batch = pa.ipc.open_file(file).get_batch(0)
                 tokens, ends = batch.column("tokens"), batch.column("sentence_ends")
+                words = batch.column("word_starts").values.buffers()[1] if self.manifest.segmenter else None
                 mapped = _Mapped(
                     tokens.values.to_numpy(zero_copy_only=True), tokens.offsets.to_numpy(zero_copy_only=True),
                     ends.values.to_numpy(zero_copy_only=True), ends.offsets.to_numpy(zero_copy_only=True),
+                    None if words is None else np.frombuffer(words, dtype=np.uint8),
                 )  # fmt: skip
             except (OSError, KeyError, pa.ArrowException) as error:
                 raise self._damaged(shard, f"not a shard: {error}") from None

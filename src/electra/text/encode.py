@@ -9,7 +9,8 @@ By words, if the tokenizer cuts at spaces, punctuation and Chinese characters be
 tokens are those of its words, one after the other, and a word's tokens are looked up: nearly every word of a text was met
 before. This takes a fifth of the time. A sentence ends where a word does.
 
-As a whole, with any other tokenizer: sentences are carried over to tokens by the offsets of the tokens.
+As a whole, with any other tokenizer: sentences are carried over to tokens by the offsets of the tokens. So are the words that a
+segmenter sees (`words.py`), whatever the tokenizer.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from electra.text.words import SegmentedWords, SegmenterName
 
 Token: TypeAlias = np.uint16 | np.uint32
-#: texts -> [CLS] ... [SEP] of each, and where its sentences end
-Documents: TypeAlias = Callable[[Sequence[str]], Iterable[tuple[npt.NDArray[Token], Sequence[int]]]]
+#: of a text: [CLS] ... [SEP], where its sentences end and, if segmented, which tokens begin a word
+Row: TypeAlias = tuple[npt.NDArray[Token], Sequence[int]] | tuple[npt.NDArray[Token], Sequence[int], npt.NDArray[np.bool_]]
+#: texts -> the row of each
+Documents: TypeAlias = Callable[[Sequence[str]], Iterable[Row]]
 
 _SENTENCE_END = re.compile(r"""[\n.!?…。！？]+["'”’)\]」』）】》]*(?:(?=\s)|(?<=[\n…。！？”’」』）】》]))""")
 
@@ -48,18 +52,26 @@ class Encoder:
 
     Args:
         tokenizer: decides the way, and the width of a token in bytes.
+        segmenter: adds the column `word_starts`.
+
+    Raises:
+        ElectraError: E-R110 the segmenter is not installed.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, segmenter: SegmenterName | None = None) -> None:
         self._dtype: np.dtype[Token] = np.dtype(np.uint16) if tokenizer.vocab_size <= 1 << 16 else np.dtype(np.uint32)
-        self._documents = (by_words if cuts_at_words(tokenizer) else as_wholes)(tokenizer, self._dtype)
-        columns = {"tokens": pa.list_(pa.from_numpy_dtype(self._dtype)), "sentence_ends": pa.list_(pa.uint32())}
-        self.schema = pa.schema(list(columns.items()))
+        columns: dict[str, np.dtype[Any]] = {"tokens": self._dtype, "sentence_ends": np.dtype(np.uint32)}
+        if segmenter is not None:
+            columns["word_starts"] = np.dtype(np.bool_)
+            self._documents = as_wholes(tokenizer, self._dtype, SegmentedWords(tokenizer, segmenter))
+        else:
+            self._documents = (by_words if cuts_at_words(tokenizer) else as_wholes)(tokenizer, self._dtype)
+        self._dtypes = tuple(columns.values())
+        self.schema = pa.schema([(name, pa.list_(pa.from_numpy_dtype(dtype))) for name, dtype in columns.items()])
 
     def __call__(self, texts: Sequence[str]) -> pa.RecordBatch:
         """The rows of at least one text."""
-        tokens, ends = zip(*self._documents(texts), strict=True)
-        columns = [_lists(tokens, self._dtype), _lists(ends, np.dtype(np.uint32))]
+        columns = [_lists(*column) for column in zip(zip(*self._documents(texts), strict=True), self._dtypes, strict=True)]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
@@ -76,14 +88,15 @@ def cuts_at_words(tokenizer: Tokenizer) -> bool:
     )
 
 
-def as_wholes(tokenizer: Tokenizer, dtype: np.dtype[Token]) -> Documents:
+def as_wholes(tokenizer: Tokenizer, dtype: np.dtype[Token], words: SegmentedWords | None = None) -> Documents:
     """The way of any tokenizer."""
     cls, sep = tokenizer.cls_id, tokenizer.sep_id
 
-    def documents(texts: Sequence[str]) -> Iterator[tuple[npt.NDArray[Token], Sequence[int]]]:
+    def documents(texts: Sequence[str]) -> Iterator[Row]:
         for text, encoding in zip(texts, tokenizer.encode_documents(texts), strict=True):
             starts = [start for start, _ in encoding.offsets]
-            yield np.array([cls, *encoding.ids, sep], dtype=dtype), sentence_ends(text, starts)
+            tokens, ends = np.array([cls, *encoding.ids, sep], dtype=dtype), sentence_ends(text, starts)
+            yield (tokens, ends) if words is None else (tokens, ends, words.starts(text, tokens, encoding.offsets))
 
     return documents
 
@@ -93,7 +106,7 @@ def by_words(tokenizer: Tokenizer, dtype: np.dtype[Token]) -> Documents:
     cls, sep = (np.array([token], dtype).tobytes() for token in (tokenizer.cls_id, tokenizer.sep_id))
     look_up, words, width = _Words(tokenizer, dtype).__getitem__, _WORD.findall, dtype.itemsize
 
-    def documents(texts: Sequence[str]) -> Iterator[tuple[npt.NDArray[Token], Sequence[int]]]:
+    def documents(texts: Sequence[str]) -> Iterator[Row]:
         for text in texts:
             pieces, ends, end = [cls], list[int](), width
             for start, stop in pairwise([0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]):
@@ -143,7 +156,7 @@ def sentence_ends(text: str, starts: Sequence[int]) -> list[int]:
     return ends
 
 
-def _lists(arrays: Sequence[npt.NDArray[Token] | Sequence[int]], dtype: np.dtype[Token]) -> pa.ListArray:
+def _lists(arrays: Sequence[npt.NDArray[Any] | Sequence[int]], dtype: np.dtype[Any]) -> pa.ListArray:
     offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
     values = np.concatenate(arrays).astype(dtype, copy=False) if offsets[-1] else np.zeros(0, dtype)

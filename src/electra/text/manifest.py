@@ -39,6 +39,7 @@ class Manifest:
         tokenizer: fingerprint of the tokenizer.
         vocab_size, pad_id, unk_id, cls_id, sep_id, mask_id: of the tokenizer.
         seed: of the documents' order within shards.
+        segmenter: what said where words begin; None = the vocabulary does, and nothing is stored.
         sources: files read.
         documents: as stored.
         tokens: as stored, [CLS] and [SEP] of every document included.
@@ -70,6 +71,7 @@ class Manifest:
     lengths: dict[int, int]
     shards: tuple[Shard, ...]
     samples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    segmenter: str | None = None
 
     def to_json(self) -> bytes:
         """As it stands in the file."""

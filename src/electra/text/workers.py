@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ import pyarrow as pa
 from electra.errors import ElectraError
 from electra.text.encode import Encoder
 from electra.text.tokenizer import Tokenizer, load
+from electra.text.words import SegmenterName
 
 #: an input of fewer characters is done before a worker has started
 _SHORT = 1 << 22
@@ -39,7 +40,13 @@ def cores() -> int:
 
 
 def encode_in_order(
-    batches: Iterator[Batch], texts: Callable[[Batch], list[str]], tokenizer: Tokenizer, saved: Path, workers: int
+    batches: Iterator[Batch],
+    texts: Callable[[Batch], list[str]],
+    tokenizer: Tokenizer,
+    saved: Path,
+    *,
+    segmenter: SegmenterName | None,
+    workers: int,
 ) -> Iterator[tuple[Batch, pa.RecordBatch]]:
     """Each batch with its rows.
 
@@ -48,23 +55,24 @@ def encode_in_order(
         texts: those of a batch.
         tokenizer: what encodes.
         saved: a directory that holds it.
+        segmenter: says where words begin.
         workers: processes; with one, everything happens in this one.
 
     Raises:
-        ElectraError: E-R150 a worker died.
+        ElectraError: E-R110 the segmenter is not installed, E-R150 a worker died.
     """
+    encode = Encoder(tokenizer, segmenter)
     first, characters = list[Batch](), 0
     while characters < _SHORT and (batch := next(batches, None)) is not None:
         first.append(batch)
         characters += sum(map(len, texts(batch)))
     if workers == 1 or characters < _SHORT:
-        encode = Encoder(tokenizer)
         for batch in chain(first, batches):
             yield batch, encode(texts(batch))
         return
     waiting = chain(iter(first), batches)
     del first  # or its texts would stay to the end
-    with _Pool(workers, saved) as pool:
+    with _Pool(workers, [str(saved), *([segmenter] if segmenter else [])]) as pool:
         begun = deque[tuple[Batch, Future[pa.RecordBatch]]]()
         for batch in waiting:
             begun.append((batch, pool.submit(texts(batch))))
@@ -78,8 +86,8 @@ def encode_in_order(
 class _Pool:
     """Workers, each with a thread of this process that waits for it."""
 
-    def __init__(self, workers: int, saved: Path) -> None:
-        self._workers = [_Worker(saved) for _ in range(workers)]
+    def __init__(self, workers: int, arguments: Sequence[str]) -> None:
+        self._workers = [_Worker(arguments) for _ in range(workers)]
         self._idle = SimpleQueue[_Worker]()
         for worker in self._workers:
             self._idle.put(worker)
@@ -109,11 +117,11 @@ class _Pool:
 class _Worker:
     """A process, as seen from here."""
 
-    def __init__(self, saved: Path) -> None:
+    def __init__(self, arguments: Sequence[str]) -> None:
         # a group of its own, since Ctrl-C is for this process, which then ends the workers; one thread each
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TOKENIZERS_PARALLELISM": "false"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "electra.text.workers", str(saved)],
+            [sys.executable, "-P", "-m", "electra.text.workers", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0,
         )  # fmt: skip
         self._answers: pa.RecordBatchReader | None = None
@@ -145,9 +153,9 @@ class _Worker:
         self._process.wait()
 
 
-def serve(saved: Path) -> None:
+def serve(saved: str, segmenter: SegmenterName | None = None) -> None:
     """What a worker does."""
-    encode = Encoder(load(saved))
+    encode = Encoder(load(saved), segmenter)
     requests = pa.ipc.open_stream(sys.stdin.buffer)
     with pa.ipc.new_stream(sys.stdout.buffer, encode.schema) as answers:
         sys.stdout.buffer.flush()
@@ -157,4 +165,4 @@ def serve(saved: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(*sys.argv[1:])  # type: ignore[arg-type]  # as `encode_in_order` gives them
