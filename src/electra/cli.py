@@ -107,15 +107,44 @@ def corpus_build(
     document: Unit = "block",
     text_field: TextField = "text",
     errors: BadBytes = "strict",
+    min_characters: Annotated[int | None, typer.Option(help="Drop shorter documents.", show_default=False)] = None,
+    max_characters: Annotated[int | None, typer.Option(help="Drop longer documents.", show_default=False)] = None,
+    min_letters: Annotated[
+        float | None, typer.Option(help="Drop documents with a lower share of letters, 0.6 say.", show_default=False)
+    ] = None,
+    max_repeated: Annotated[
+        float | None, typer.Option(help="Drop documents with more in repeated lines, 0.3 say.", show_default=False)
+    ] = None,
+    max_line_documents: Annotated[
+        int | None, typer.Option(help="Remove lines that stand in more documents than this.", show_default=False)
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Evaluation text: drop documents that share 13 words with it.", show_default=False)
+    ] = None,
+    duplicates: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Which duplicates of earlier documents to drop.")
+    ] = "none",
+    similarity: Annotated[
+        float | None, typer.Option(help="From which on documents are near duplicates; 0.8.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a corpus in the directory.")] = False,
 ) -> None:
     """Turn text into a corpus of token shards."""
     from electra.text import corpus
+    from electra.text.filters import FilterOptions
     from electra.text.tokenizer import load
 
+    filters = FilterOptions(
+        min_characters=min_characters, max_characters=max_characters, min_letters=min_letters, max_repeated=max_repeated,
+        max_line_documents=max_line_documents, against=tuple(against or ()), duplicates=duplicates, similarity=similarity,
+    )  # fmt: skip
+    if filters.bytes_per_document:
+        typer.echo(f"looking for duplicates takes {filters.bytes_per_document} bytes of disk a document, up to twice as much "
+                   "while they are sorted")  # fmt: skip
     corpus.build(
-        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, seed=seed, overwrite=overwrite,
+        paths, load(tokenizer), out, document=document, text_field=text_field, errors=errors, filters=filters, seed=seed,
+        overwrite=overwrite,
         progress=lambda progress: _show_progress(f"{progress.documents:,} documents, {progress.tokens:,} tokens"),
     )  # fmt: skip
     _print_manifest(out, corpus.inspect(out, samples=0))
@@ -300,7 +329,12 @@ def _print_manifest(path: Path, summary: Summary) -> None:
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
-    _print_counts(manifest.counts)
+    if described := str(manifest.filters):
+        typer.echo(f"  filters: {described}")
+    for cause, count in manifest.counts.items():
+        typer.echo(f"  {cause}: {count:,}")
+        for sample in manifest.samples.get(cause, ()):
+            typer.echo(f"    {sample}")
     for warning in manifest.warnings:
         typer.echo(f"warning: {warning}")
 

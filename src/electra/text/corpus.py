@@ -35,6 +35,8 @@ import pyarrow as pa
 from electra.errors import ElectraError
 from electra.storage import MANIFEST, file_hash, published, sync
 from electra.text.clean import Counts
+from electra.text.drops import Drops
+from electra.text.filters import NO_FILTERS, FilterOptions, filtered
 from electra.text.manifest import FORMAT_VERSION, Manifest, Shard, read_manifest
 from electra.text.readers import DecodingErrors, Document, DocumentKind, read
 from electra.text.shards import Row, ShardWriter, write
@@ -69,6 +71,7 @@ def build(
     document: DocumentKind = "block",
     text_field: str = "text",
     errors: DecodingErrors = "strict",
+    filters: FilterOptions = NO_FILTERS,
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
     overwrite: bool = False,
@@ -78,6 +81,7 @@ def build(
 
     Args:
         paths, document, text_field, errors: see `readers.read`.
+        filters: which documents stay; see `filters.filtered`.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
         overwrite: replace a corpus that is at `out`; anything else there is never touched.
@@ -85,21 +89,26 @@ def build(
 
     Raises:
         ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-D120 no document at all, E-R001 the disk is full,
-            E-R002 `out` cannot be written, and those of `readers.read`.
+            E-R002 `out` cannot be written, and those of `readers.read` and
+            `filters.filtered`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
-    counts = Counts()
+    drops = Drops()
     _require_place(Path(out), overwrite)
     with published(Path(out)) as directory:
         writer = _Writer(directory, tokenizer, shard_tokens, seed)
-        documents = read(paths, counts, document=document, text_field=text_field, errors=errors)
+
+        def from_beginning(drops: Drops) -> Iterator[Document]:
+            return read(paths, drops.begin(""), document=document, text_field=text_field, errors=errors)
+
+        documents = filtered(from_beginning, filters, directory / "filters", drops)
         batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
         for batch, rows in _ahead(batches, tokenizer):
             writer.add(batch, rows)
             if progress is not None:
                 progress(writer.progress(batch[-1].file))
-        manifest = writer.finish(counts)
+        manifest = writer.finish(drops, filters)
         sync(directory)
     return manifest
 
@@ -195,9 +204,9 @@ class _Writer:
     def progress(self, file: str) -> Progress:
         return Progress(documents=self._documents, tokens=self._tokens, text_bytes=self._text_bytes, file=file)
 
-    def finish(self, counts: Counts) -> Manifest:
+    def finish(self, drops: Drops, filters: FilterOptions) -> Manifest:
         """Writes what is left, the tokenizer and, last, the manifest."""
-        counts = counts + self._counts
+        counts = drops.total + self._counts
         if not self._documents:
             told = "; ".join(f"{cause}: {count}" for cause, count in sorted(counts.items()))
             raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and files")
@@ -225,7 +234,9 @@ class _Writer:
             tokens=self._tokens,
             unknown_tokens=self._unknown,
             text_bytes=self._text_bytes,
+            filters=filters,
             counts=dict(sorted(counts.items())),
+            samples={cause: tuple(places) for cause, places in sorted(drops.samples.items())},
             lengths=dict(sorted(self._lengths.items())),
             shards=shards,
         )

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.storage import MANIFEST
+from electra.text.filters import NO_FILTERS, FilterOptions
 
 FORMAT_VERSION = 1
 #: above this share of [UNK], the tokenizer does not suit the text
@@ -45,6 +46,8 @@ class Manifest:
         unknown_tokens: how many of them are [UNK].
         text_bytes: UTF-8 bytes of the clean text.
         counts: what was skipped, dropped, removed, replaced and split, by cause.
+        samples: by cause, some places where something was left out.
+        filters: which documents were to stay.
         lengths: documents by length: {n: those with more than n / 2 and at most n tokens}.
         shards: the files, in order.
     """
@@ -66,8 +69,10 @@ class Manifest:
     unknown_tokens: int
     text_bytes: int
     counts: dict[str, int]
+    samples: dict[str, tuple[str, ...]]
     lengths: dict[int, int]
     shards: tuple[Shard, ...]
+    filters: FilterOptions = NO_FILTERS
 
     def to_json(self) -> bytes:
         """As it stands in the file."""

@@ -1,0 +1,98 @@
+"""(key, document) records sorted on disk, in memory that does not grow with their number.
+
+In: records in batches, documents ascending. Out: the same records in blocks, by key and then by document.
+
+A radix sort, since keys are hashes and spread evenly: what is too large to be sorted in memory is dealt out into 64 files by
+the highest six bits of the key that were not looked at yet, in one sequential pass, and each of these is sorted the same way.
+Records that share all 64 bits are in order of their documents already. A file is deleted as soon as it is dealt out or done,
+so the disk holds at most twice the records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+RECORD = np.dtype([("key", "<u8"), ("document", "<u8")])
+Records = npt.NDArray[np.void]
+Keys = npt.NDArray[np.uint64]
+
+_IN_MEMORY = 1 << 20  # records: 16 MB, and as much again while they are sorted
+_DEALT_BITS = 6
+
+
+class DiskSort:
+    """Records that wait on disk to be sorted.
+
+    Args:
+        path: a file to be made; others beside it begin with its name.
+        in_memory: records held in memory at once.
+    """
+
+    def __init__(self, path: Path, in_memory: int = _IN_MEMORY) -> None:
+        self._path, self._in_memory = path, in_memory
+        self._file = path.open("wb")
+
+    def add(self, keys: Keys, documents: Keys) -> None:
+        """More records; no document is below one that was added before."""
+        records = np.empty(len(keys), dtype=RECORD)
+        records["key"], records["document"] = keys, documents
+        self._file.write(records.data)
+
+    def blocks(self) -> Iterator[Records]:
+        """All records in order; once. Only a key with more than `in_memory` records reaches over several blocks."""
+        self._file.close()
+        yield from self._sorted(self._path, 64 - _DEALT_BITS)
+
+    def _sorted(self, path: Path, shift: int) -> Iterator[Records]:
+        fits = path.stat().st_size <= self._in_memory * RECORD.itemsize
+        one_key = shift <= -_DEALT_BITS
+        if fits or one_key:
+            for records in _blocks(path, self._in_memory):
+                # documents ascend already, so a stable sort by key is one by (key, document)
+                yield records if one_key else records[np.argsort(records["key"], kind="stable")]
+            path.unlink()
+            return
+        for part in self._deal(path, max(0, shift)):
+            yield from self._sorted(part, shift - _DEALT_BITS)
+
+    def _deal(self, path: Path, shift: int) -> list[Path]:
+        parts = [path.with_name(f"{path.name}-{digit:02}") for digit in range(1 << _DEALT_BITS)]
+        files = [part.open("wb", buffering=1 << 14) for part in parts]
+        try:
+            for records in _blocks(path, self._in_memory):
+                digits = (records["key"] >> np.uint64(shift) & np.uint64(len(parts) - 1)).astype(np.uint8)
+                dealt = records[np.argsort(digits, kind="stable")]
+                ends = np.cumsum(np.bincount(digits, minlength=len(parts)))
+                for file, hand in zip(files, np.split(dealt, ends[:-1]), strict=True):
+                    file.write(hand.data)
+        finally:
+            for file in files:
+                file.close()
+        path.unlink()
+        return parts
+
+
+def text_keys(texts: Sequence[str]) -> Keys:
+    """[n] blake2b of each text, 64 bits: the key by which equal texts are found."""
+    digests = b"".join([hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts])
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def is_among(keys: Keys, among: Keys) -> npt.NDArray[np.bool_]:
+    """[n] whether each key is one of `among`, which rise."""
+    if not len(among):
+        return np.zeros(len(keys), np.bool_)
+    places = np.searchsorted(among, keys)
+    found: npt.NDArray[np.bool_] = among[np.minimum(places, len(among) - 1)] == keys
+    return found
+
+
+def _blocks(path: Path, records: int) -> Iterator[Records]:
+    with path.open("rb") as file:
+        while data := file.read(records * RECORD.itemsize):
+            yield np.frombuffer(data, dtype=RECORD)

@@ -1,0 +1,64 @@
+"""The account of what is lost between files and documents: how often, by cause and file, and a few places of each cause.
+
+Whoever leaves something out adds it here under a cause, `dropped: empty documents` say; whoever writes documents takes the
+counts of the files that it is through with, so that a million files cost no memory. Causes begin with one of `read`, `skipped`,
+`dropped`, `split`, `removed` and `replaced`; docs/corpus.md lists them.
+"""
+
+from __future__ import annotations
+
+from electra.text.clean import Counts
+
+#: places that are kept for each cause
+SAMPLES = 3
+
+_SAMPLE_CHARACTERS = 100
+
+
+class Drops:
+    """What happened, by cause and file.
+
+    Attributes:
+        samples: by cause, the first places where something was left out, each with what it was or why.
+    """
+
+    def __init__(self) -> None:
+        self.samples: dict[str, list[str]] = {}
+        self._taken = Counts()
+        self._files: dict[str, Counts] = {}
+
+    def begin(self, file: str) -> Counts:
+        """The counts of a file that is read from now on, to be added to by cause; see `take`."""
+        return self._files.setdefault(file, Counts())
+
+    def add(self, cause: str, file: str, line: int | None = None, text: str = "") -> None:
+        """Something was left out.
+
+        Args:
+            cause: why, in words that are the same for all of its kind.
+            file: the file; what lies in none that was begun counts towards the total alone.
+            line: where, counted from 1.
+            text: what was left out, or what was wrong with it.
+        """
+        self._files.get(file, self._taken)[cause] += 1
+        samples = self.samples.setdefault(cause, [])
+        if len(samples) < SAMPLES:
+            place = file if line is None else f"{file}:{line}"
+            what = text[:_SAMPLE_CHARACTERS].replace("\n", " ")
+            samples.append(f"{place}: {what}" if what else place)
+
+    def take(self, before: str | None = None) -> list[tuple[str, Counts]]:
+        """(file, counts) of the files that were begun before the file `before` was, in order; of all, without one.
+
+        Each file is taken once, and is to be added to no more.
+        """
+        taken = []
+        while self._files and (file := next(iter(self._files))) != before:
+            taken.append((file, self._files.pop(file)))
+            self._taken.update(taken[-1][1])
+        return taken
+
+    @property
+    def total(self) -> Counts:
+        """By cause, over all files."""
+        return sum(self._files.values(), self._taken.copy())
