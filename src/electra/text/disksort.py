@@ -35,18 +35,17 @@ class DiskSort:
 
     def __init__(self, path: Path, in_memory: int = _IN_MEMORY) -> None:
         self._path, self._in_memory = path, in_memory
-        self._file = path.open("wb")
 
     def add(self, keys: Keys, documents: Keys) -> None:
         """More records; no document is below one that was added before."""
         records = np.empty(len(keys), dtype=RECORD)
         records["key"], records["document"] = keys, documents
-        self._file.write(records.data)
+        _append(self._path, records)
 
     def blocks(self) -> Iterator[Records]:
         """All records in order; once. Only a key with more than `in_memory` records reaches over several blocks."""
-        self._file.close()
-        yield from self._sorted(self._path, 64 - _DEALT_BITS)
+        if self._path.is_file():
+            yield from self._sorted(self._path, 64 - _DEALT_BITS)
 
     def _sorted(self, path: Path, shift: int) -> Iterator[Records]:
         fits = path.stat().st_size <= self._in_memory * RECORD.itemsize
@@ -56,25 +55,22 @@ class DiskSort:
                 # documents ascend already, so a stable sort by key is one by (key, document)
                 yield records if one_key else records[np.argsort(records["key"], kind="stable")]
             path.unlink()
-            return
-        for part in self._deal(path, max(0, shift)):
-            yield from self._sorted(part, shift - _DEALT_BITS)
+        else:
+            for part in self._deal(path, max(0, shift)):
+                yield from self._sorted(part, shift - _DEALT_BITS)
 
     def _deal(self, path: Path, shift: int) -> list[Path]:
-        parts = [path.with_name(f"{path.name}-{digit:02}") for digit in range(1 << _DEALT_BITS)]
-        files = [part.open("wb", buffering=1 << 14) for part in parts]
-        try:
-            for records in _blocks(path, self._in_memory):
-                digits = (records["key"] >> np.uint64(shift) & np.uint64(len(parts) - 1)).astype(np.uint8)
-                dealt = records[np.argsort(digits, kind="stable")]
-                ends = np.cumsum(np.bincount(digits, minlength=len(parts)))
-                for file, hand in zip(files, np.split(dealt, ends[:-1]), strict=True):
-                    file.write(hand.data)
-        finally:
-            for file in files:
-                file.close()
+        """The files into which the records of `path` go, by six bits of their keys; those that get any, rising."""
+        parts = dict[int, Path]()
+        for records in _blocks(path, self._in_memory):
+            digits = (records["key"] >> np.uint64(shift) & np.uint64((1 << _DEALT_BITS) - 1)).astype(np.uint8)
+            order = np.argsort(digits, kind="stable")
+            found, firsts = np.unique(digits[order], return_index=True)
+            for digit, dealt in zip(found.tolist(), np.split(records[order], firsts[1:]), strict=True):
+                parts[digit] = path.with_name(f"{path.name}-{digit:02}")
+                _append(parts[digit], dealt)
         path.unlink()
-        return parts
+        return [parts[digit] for digit in sorted(parts)]
 
 
 def text_keys(texts: Sequence[str]) -> Keys:
@@ -90,6 +86,11 @@ def is_among(keys: Keys, among: Keys) -> npt.NDArray[np.bool_]:
     places = np.searchsorted(among, keys)
     found: npt.NDArray[np.bool_] = among[np.minimum(places, len(among) - 1)] == keys
     return found
+
+
+def _append(path: Path, records: Records) -> None:
+    with path.open("ab") as file:  # opened each time: so nothing needs to be closed, and there are never too many open files
+        file.write(records.data)
 
 
 def _blocks(path: Path, records: int) -> Iterator[Records]:

@@ -49,10 +49,10 @@ def shingles(texts: Sequence[str], words: int, characters: int) -> tuple[Hashes,
             and digit.
         offsets: [n + 1], where those of each text begin, and the end.
     """
-    hashes, alone, ends = _units(texts)
+    hashes, alone, borders = _units(texts)
     # what lies before each unit, weighed so that both kinds of shingle weigh words * characters
     before = np.concatenate([[0], np.cumsum(np.where(alone, words, characters))])
-    firsts = np.concatenate([[0], ends[:-1]])
+    firsts, ends = borders[:-1], borders[1:]
     sizes = ends - firsts
     # a shingle begins at each unit that has enough of its text behind it, and at the first one in any case
     begins = before[:-1] + words * characters <= np.repeat(before[ends], sizes)
@@ -60,7 +60,7 @@ def shingles(texts: Sequence[str], words: int, characters: int) -> tuple[Hashes,
     starts = np.flatnonzero(begins)
     stops = np.searchsorted(before, before[starts] + words * characters)
     stops = np.minimum(stops, np.repeat(ends, sizes)[starts])
-    return _runs(hashes, starts, stops), np.searchsorted(starts, np.append(firsts, len(hashes)))
+    return _runs(hashes, starts, stops), np.searchsorted(starts, borders)
 
 
 def mix(values: Hashes) -> Hashes:
@@ -71,7 +71,7 @@ def mix(values: Hashes) -> Hashes:
 
 
 def _units(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.bool_], Places]:
-    """The hash of each unit, whether it is a character that stands alone, and [n] behind which unit each text ends."""
+    """The hash of each unit, whether it is a character that stands alone, and [n + 1] between which units each text lies."""
     lowered = [text.lower() + " " for text in texts]
     codes = codes_of("".join(lowered))
     of_kinds, of_values = _tables()
@@ -82,8 +82,8 @@ def _units(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.bool_], Places]
     alone = alone[starts]
     hashes = values[starts]
     hashes[~alone] = _runs(values, starts[~alone], np.flatnonzero(edges == -1))
-    ends = np.cumsum([len(text) for text in lowered])
-    return hashes, alone, np.searchsorted(starts, ends)
+    borders = np.cumsum([0] + [len(text) for text in lowered])
+    return hashes, alone, np.searchsorted(starts, borders)
 
 
 def _runs(values: Hashes, starts: Places, stops: Places) -> Hashes:
