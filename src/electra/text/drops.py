@@ -7,6 +7,8 @@ counts of the files that it is through with, so that a million files cost no mem
 
 from __future__ import annotations
 
+import unicodedata
+
 from electra.text.clean import Counts
 
 #: places that are kept for each cause
@@ -44,8 +46,8 @@ class Drops:
         samples = self.samples.setdefault(cause, [])
         if len(samples) < SAMPLES:
             place = file if line is None else f"{file}:{line}"
-            what = text[:_SAMPLE_CHARACTERS].replace("\n", " ")
-            samples.append(f"{place}: {what}" if what else place)
+            what = " ".join(text[:_SAMPLE_CHARACTERS].split())
+            samples.append(printable(f"{place}: {what}" if what else place))
 
     def take(self, before: str | None = None) -> list[tuple[str, Counts]]:
         """(file, counts) of the files that were begun before the file `before` was, in order; of all, without one.
@@ -62,3 +64,8 @@ class Drops:
     def total(self) -> Counts:
         """By cause, over all files."""
         return sum(self._files.values(), self._taken.copy())
+
+
+def printable(text: str) -> str:
+    r"""`text` as one line that any terminal and any file takes: line breaks, lone surrogates and their like as `\n`."""
+    return "".join(one if one.isprintable() or unicodedata.category(one) == "Zs" else ascii(one)[1:-1] for one in text)

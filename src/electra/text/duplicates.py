@@ -11,9 +11,9 @@ Near duplicates share most of their shingles: runs of five words, or of five cha
 share of numbers in which two signatures agree estimates the Jaccard similarity of the two sets (Broder 1997). So that not all
 pairs need to be looked at, the signature is cut into bands, and only documents that agree in a whole band are candidates
 (locality sensitive hashing: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4). Bands are such that a pair at the
-threshold is a candidate with a probability of 98 % or more. Candidates are then verified on the lowest byte of
-all 128 numbers, which lies on disk for each document (b-bit minwise hashing: Li and König 2010): a document goes if an earlier
-candidate of its band that does not go by the same band is as similar as the threshold.
+threshold is a candidate with a probability of 98 % or more. Candidates are then verified on the lowest byte of all 128 numbers,
+which lies on disk for each document (b-bit minwise hashing: Li and König 2010): a document goes if it is as similar as the
+threshold to an earlier candidate of one of its bands, which does not itself go by that band.
 
 So of what is kept no two documents are both candidates and similar: the pass finds nothing in its own output.
 """
@@ -86,11 +86,9 @@ class NearSignatures:
 
 def bands_of(similarity: float) -> tuple[int, int]:
     """(bands, numbers in a band): as long a band as still makes 98 % of the pairs of this similarity candidates."""
-    for rows in range(SLOTS, 1, -1):
-        bands = SLOTS // rows
-        if 1 - (1 - similarity**rows) ** bands >= 0.98:
-            return bands, rows
-    return SLOTS, 1
+    found = (rows for rows in range(SLOTS, 0, -1) if 1 - (1 - similarity**rows) ** (SLOTS // rows) >= 0.98)
+    rows = next(found)
+    return SLOTS // rows, rows
 
 
 def agreement(one: Signatures, others: Signatures) -> npt.NDArray[np.float64]:
