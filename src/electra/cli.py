@@ -110,7 +110,7 @@ def corpus_build(
     min_characters: Annotated[int | None, typer.Option(help="Drop shorter documents.", show_default=False)] = None,
     max_characters: Annotated[int | None, typer.Option(help="Drop longer documents.", show_default=False)] = None,
     min_letters: Annotated[
-        float | None, typer.Option(help="Drop documents with a lower share of letters, 0.6 say.", show_default=False)
+        float | None, typer.Option(help="Drop documents with a lower share of letters, 0.5 say.", show_default=False)
     ] = None,
     max_repeated: Annotated[
         float | None, typer.Option(help="Drop documents with more in repeated lines, 0.3 say.", show_default=False)

@@ -50,7 +50,7 @@ def test_a_million_empty_documents(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_looking_for_duplicates_takes_the_same_memory_whatever_the_size(tmp_path: Path) -> None:
     peaks = []
-    for size in (20_000_000, 200_000_000):
+    for size in (10_000_000, 100_000_000):
         chooser, path, documents = random.Random(0), tmp_path / f"{size}.txt", 0
         with path.open("w", encoding="utf-8") as file:
             while file.tell() < size:
