@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra.text.disksort import DiskSort, is_among, text_keys
@@ -15,6 +15,7 @@ KEYS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(batches=st.lists(st.lists(KEYS, max_size=9), max_size=9), in_memory=st.integers(1, 12))
 def test_all_records_come_by_key_and_then_by_document(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]], in_memory: int
@@ -40,6 +41,7 @@ def test_only_a_key_that_is_too_frequent_reaches_over_blocks(tmp_path: Path) -> 
     assert shared == [{7}, {7}]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 20)), st.lists(st.integers(0, 20)))
 def test_membership(among: set[int], keys: list[int]) -> None:
     found = is_among(np.array(keys, dtype=np.uint64), np.array(sorted(among), dtype=np.uint64))

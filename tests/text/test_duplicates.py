@@ -160,6 +160,7 @@ def test_which_pairs_are_found_does_not_depend_on_the_order(tmp_path: Path) -> N
     assert 30 < len(found[0]) < 120
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), max_size=25), st.integers(1, 9))
 def test_of_a_group_the_different_ones_stay(rows: list[list[int]], piece: int) -> None:
     signatures = np.repeat(np.array(rows, np.uint8).reshape(-1, 4), SLOTS // 4, axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -74,6 +74,7 @@ def test_tables_and_rulers_are_not() -> None:
     assert letter_share("-" * 40) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("ab"), min_size=1), min_size=1))
 def test_repeated_share(lines: list[str]) -> None:
     again = sum(len(line) for number, line in enumerate(lines) if line in lines[:number])

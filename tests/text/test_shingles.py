@@ -4,7 +4,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra.text.shingles import shingles
@@ -46,6 +46,7 @@ def runs(text: str, words: int, characters: int) -> list[tuple[str, ...]]:
     return found or [tuple(unit for unit, _ in of_text)] * bool(of_text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from(f"abBé1 .\n'\u0301한İ\U0001f600{ALONE}"), max_size=30), max_size=6),
        st.sampled_from([(5, 5), (2, 4), (1, 1), (3, 2)]))  # fmt: skip
 def test_hashes_are_equal_where_runs_of_words_are(texts: list[str], size: tuple[int, int]) -> None:
@@ -58,6 +59,7 @@ def test_hashes_are_equal_where_runs_of_words_are(texts: list[str], size: tuple[
     assert len(set(of_run.values())) == len(of_run)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_text_has_the_same_shingles_in_any_company(texts: list[str]) -> None:
     hashes, offsets = shingles(texts, 3, 4)
