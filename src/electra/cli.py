@@ -128,6 +128,26 @@ def corpus_build(
     segmenter: Annotated[
         Literal["jieba"] | None, typer.Option(help="Store where Chinese words begin, for masking by words.")
     ] = None,
+    min_characters: Annotated[int | None, typer.Option(help="Drop shorter documents.", show_default=False)] = None,
+    max_characters: Annotated[int | None, typer.Option(help="Drop longer documents.", show_default=False)] = None,
+    min_letters: Annotated[
+        float | None, typer.Option(help="Drop documents with a lower share of letters, 0.5 say.", show_default=False)
+    ] = None,
+    max_repeated: Annotated[
+        float | None, typer.Option(help="Drop documents with more in repeated lines, 0.3 say.", show_default=False)
+    ] = None,
+    max_line_documents: Annotated[
+        int | None, typer.Option(help="Remove lines that stand in more documents than this.", show_default=False)
+    ] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Evaluation text: drop documents that share 13 words with it.", show_default=False)
+    ] = None,
+    duplicates: Annotated[
+        Literal["none", "exact", "near"], typer.Option(help="Which duplicates of earlier documents to drop.")
+    ] = "none",
+    similarity: Annotated[
+        float | None, typer.Option(help="From which on documents are near duplicates; 0.8.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Key of the order of documents.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes that encode; none = one for each core.")] = None,
     overwrite: Annotated[
@@ -137,14 +157,22 @@ def corpus_build(
     """Turn text into a corpus of token shards. The same command goes on where it was stopped."""
     from electra.text.build import build
     from electra.text.corpus import inspect
+    from electra.text.filters import FilterOptions
     from electra.text.readers import ReadOptions
     from electra.text.tokenizer import load
 
     options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
+    filters = FilterOptions(
+        min_characters=min_characters, max_characters=max_characters, min_letters=min_letters, max_repeated=max_repeated,
+        max_line_documents=max_line_documents, against=tuple(against or ()), duplicates=duplicates, similarity=similarity,
+    )  # fmt: skip
+    if filters.bytes_per_document:
+        typer.echo(f"looking for duplicates takes {filters.bytes_per_document} bytes of disk a document, up to twice as much "
+                   "while they are sorted")  # fmt: skip
     with _stopped_by_signals():
         build(
-            paths, load(tokenizer), out, options=options, segmenter=segmenter, seed=seed, workers=workers,
-            overwrite=overwrite, progress=_BuildProgress(),
+            paths, load(tokenizer), out, options=options, filters=filters, segmenter=segmenter, seed=seed,
+            workers=workers, overwrite=overwrite, progress=_BuildProgress(),
         )  # fmt: skip
     _print_manifest(out, inspect(out, samples=0))
 
@@ -359,6 +387,8 @@ def _print_manifest(path: Path, summary: Summary) -> None:
         typer.echo(f"  words begin where {manifest.segmenter} says")
     for length, count in sorted(manifest.lengths.items()):
         typer.echo(f"  up to {length:>7,} tokens: {count:,} documents")
+    if described := str(manifest.filters):
+        typer.echo(f"  filters: {described}")
     _print_counts(manifest.counts, manifest.samples)
     for warning in manifest.warnings:
         typer.echo(f"warning: {warning}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from electra.storage import workshop
 from electra.text import build as module
 from electra.text.build import Progress, build
 from electra.text.drops import Drops
+from electra.text.filters import NO_FILTERS, FilterOptions
 from electra.text.manifest import Manifest
 from electra.text.readers import Document, ReadOptions, read_files
 from electra.text.tokenizer import Tokenizer, load
@@ -73,14 +75,20 @@ def in_sittings(source: Path, tokenizer: Tokenizer, out: Path, documents: int, *
 # -- going on ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("filters", [NO_FILTERS, FilterOptions(min_characters=2), FilterOptions(duplicates="exact")])
 @pytest.mark.parametrize("documents", [9, 40, 1000])
-def test_many_sittings_give_the_bytes_of_one(source: Path, tokenizer: Tokenizer, tmp_path: Path, documents: int) -> None:
-    manifest = build([source], tokenizer, tmp_path / "one", shard_tokens=150)
-    begun = in_sittings(source, tokenizer, tmp_path / "out", documents, shard_tokens=150)
+def test_many_sittings_give_the_bytes_of_one(
+    source: Path, tokenizer: Tokenizer, tmp_path: Path, filters: FilterOptions, documents: int
+) -> None:
+    shutil.copy(source / "1.txt", source / "8.txt")
+    manifest = build([source], tokenizer, tmp_path / "one", filters=filters, shard_tokens=150)
+    begun = in_sittings(source, tokenizer, tmp_path / "out", documents, filters=filters, shard_tokens=150)
     assert begun == sorted(set(begun))
     assert len(begun) >= (3 if documents < 100 else 1)
     assert content(tmp_path / "out") == content(tmp_path / "one")
-    assert manifest.counts["removed: nul characters"] == 150
+    assert manifest.counts["removed: nul characters"] == 180
+    assert manifest.counts.get("dropped: exact duplicates", 0) == (30 if filters.looks_ahead else 0)
+    assert len((tmp_path / "one" / "sources.jsonl").read_text().splitlines()) == 7
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "out", "text"]
 
 

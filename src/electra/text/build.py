@@ -16,7 +16,8 @@ whole corpus or none. The same files and seed give the same bytes.
 A build that was stopped, or killed, goes on when the same command is given again. After every shard the workshop's journal says
 up to which document of which file the shards go. Files before it are not read again; that one is, up to that document, but
 not encoded. What was left out in a file is added to the journal when the file is done, and is found again when it is read
-again. So nothing needs to be saved but sums, and the bytes are those of a build that was never stopped.
+again. So nothing needs to be saved but sums, and the bytes are those of a build that was never stopped. Filters that look at
+all documents first (`filters.py`) keep what they found in the workshop; with these all files are read again.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ import pyarrow as pa
 from electra.errors import ElectraError, ExitCode
 from electra.storage import MANIFEST, sync, workshop
 from electra.text.drops import Drops
+from electra.text.filters import NO_FILTERS, FilterOptions, filtered
 from electra.text.journal import Begun, Journal, command_of, open_journal
 from electra.text.manifest import FORMAT_VERSION, Manifest
 from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, find_files, read_files, shown, try_files
@@ -50,6 +53,8 @@ SHARD_TOKENS = 1 << 22
 
 _BATCH_CHARACTERS = 1 << 18
 _POWERS = 1 << np.arange(32)
+#: in the workshop, what filters keep
+_FILTERS = "filters"
 _NOTHING_LEFT = "dropped: documents of which the tokenizer leaves nothing"
 
 
@@ -73,6 +78,7 @@ def build(
     out: str | Path,
     *,
     options: ReadOptions = READ_DEFAULTS,
+    filters: FilterOptions = NO_FILTERS,
     segmenter: SegmenterName | None = None,
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
@@ -87,6 +93,7 @@ def build(
 
     Args:
         paths, options: see `readers.read`.
+        filters: which documents stay; see `filters.filtered`.
         segmenter: store where words begin in text without spaces, so that masking can draw whole words.
         shard_tokens: a shard is written as soon as it has this many tokens.
         seed: keys the order of the documents within a shard.
@@ -98,7 +105,7 @@ def build(
         ElectraError: E-C102 `out` holds something, E-C106 shard_tokens, E-C150 an unfinished corpus of another command is
             there, E-C151 workers, E-D120 no document at all, E-R001 the disk is full, E-R002 `out` cannot be written, E-R003
             another process is building it, E-R110 the segmenter is not installed, E-R150 a worker died, and those
-            of `readers.read`.
+            of `readers.read` and `filters.filtered`.
     """
     if not 0 < shard_tokens <= 1 << 30:
         raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
@@ -106,8 +113,9 @@ def build(
         raise ElectraError("E-C151", "workers", f"{workers} processes encode nothing", "give 1 or more, or leave it out")
     out, found, drops = Path(out), Drops(), Drops()
     files = find_files(paths, found, options)
-    others = {"segmenter": segmenter, "shard_tokens": shard_tokens, "seed": seed}
-    command = command_of(files, tokenizer.fingerprint, asdict(options) | others)
+    against = [path for path in map(Path, filters.against) if path.is_file()]
+    settings = asdict(options) | asdict(filters) | {"segmenter": segmenter, "shard_tokens": shard_tokens, "seed": seed}
+    command = command_of([*files, *against], tokenizer.fingerprint, settings)
     _require_place(out, overwrite)
     with workshop(out) as shop:
         _require_place(out, overwrite)  # somebody may have finished it meanwhile
@@ -115,8 +123,11 @@ def build(
         resumed = journal.documents
         with _kept_if_of_use(shop, journal):
             try_files(files, options)
-            writer = _Writer(shop, tokenizer, segmenter, shard_tokens, seed, journal, drops)
-            batches = _batches(_documents(files, options, journal.source, drops), min(_BATCH_CHARACTERS, shard_tokens))
+            if filters.looks_ahead:
+                journal.save(shop)  # what is found before the first shard is of this command
+            writer = _Writer(shop, tokenizer, filters, segmenter, shard_tokens, seed, journal, drops)
+            documents = _documents(files, options, filters, shop / _FILTERS, journal.source, drops)
+            batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
             tokenizer.save(saved := shop / "made" / "tokenizer")
             for batch, rows in encode_in_order(
                 batches, _texts, tokenizer, saved, segmenter=segmenter, workers=workers or cores()
@@ -148,7 +159,7 @@ def _kept_if_of_use(shop: Path, journal: Journal) -> Iterator[None]:
         yield
     except BaseException as error:
         wrong_input = isinstance(error, ElectraError) and error.exit_code != ExitCode.RESOURCES
-        if wrong_input or not journal.shards:
+        if wrong_input or not (journal.shards or (shop / _FILTERS).exists()):
             shutil.rmtree(shop)
         raise
 
@@ -156,10 +167,18 @@ def _kept_if_of_use(shop: Path, journal: Journal) -> Iterator[None]:
 # -- reading -------------------------------------------------------------------------------------------------------------
 
 
-def _documents(files: Sequence[Path], options: ReadOptions, begun: Begun, drops: Drops) -> Iterator[Document]:
+def _documents(
+    files: Sequence[Path], options: ReadOptions, filters: FilterOptions, scratch: Path, begun: Begun, drops: Drops
+) -> Iterator[Document]:
     """The documents behind those that an earlier sitting stored; `begun` is the file that they end in."""
-    first = [shown(file) for file in files].index(begun.file) if begun.file else 0
-    return islice(read_files(files[first:], drops, options), begun.documents, None)
+    last, stored = begun.file, begun.documents
+    first = [shown(file) for file in files].index(last) if last and not filters.looks_ahead else 0
+    documents = filtered(lambda drops: read_files(files[first:], drops, options), filters, scratch, drops)
+    if last:
+        documents = dropwhile(lambda document: document.file != last, documents)
+        deque(islice(documents, stored), maxlen=0)
+        drops.take(last)  # what was lost in the files before it is in the journal
+    yield from documents
 
 
 def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Document]]:
@@ -188,6 +207,7 @@ class _Writer:
         self,
         shop: Path,
         tokenizer: Tokenizer,
+        filters: FilterOptions,
         segmenter: SegmenterName | None,
         shard_tokens: int,
         seed: int,
@@ -195,7 +215,8 @@ class _Writer:
         drops: Drops,
     ) -> None:
         self._shop, self._directory, self._journal, self._drops = shop, shop / "made", journal, drops
-        self._tokenizer, self._segmenter, self._shard_tokens, self._seed = tokenizer, segmenter, shard_tokens, seed
+        self._tokenizer, self._filters, self._segmenter = tokenizer, filters, segmenter
+        self._shard_tokens, self._seed = shard_tokens, seed
         self._shards = ShardWriter(self._directory, seed, journal.shards)
         self._sources = self._directory / "sources.jsonl"
         with self._sources.open("ab") as file:
@@ -278,6 +299,7 @@ class _Writer:
             lengths=dict(sorted(journal.lengths.items())),
             shards=journal.shards,
             segmenter=self._segmenter,
+            filters=self._filters,
         )
         write(self._directory / MANIFEST, manifest.to_json())
         saved = self._directory / "tokenizer"
