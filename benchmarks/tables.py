@@ -63,8 +63,8 @@ def corpus_start() -> list[str]:
         "`python benchmarks/corpus_start.py WORK_DIR`: a synthetic corpus.",
         "",
     ]
-    head = ["result", "documents", "shards", "seconds to the first batch", "more memory, MB"]
-    columns = ("documents", "shards", "seconds_to_first_batch", "more_mb")
+    head = ["result", "documents", "shards", "seconds to the first batch", "more memory, MB", "mapped cache, MB"]
+    columns = ("documents", "shards", "seconds_to_first_batch", "more_mb", "mapped_cache_mb")
     rows = ([name, *(f"{result[column]:,}" for column in columns)] for name, result in load("corpus_start-*.json"))
     return [*lines, *table(head, rows), ""]
 

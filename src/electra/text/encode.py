@@ -7,7 +7,7 @@ tokenizer:
 
 By words, if the tokenizer cuts at spaces, punctuation and Chinese characters before anything else, as BERT's do. Then a text's
 tokens are those of its words, one after the other, and a word's tokens are looked up: nearly every word of a text was met
-before. This takes a fifth of the time. A sentence ends where a word does.
+before. This takes a quarter of the time. A sentence ends where a word does.
 
 As a whole, with any other tokenizer: sentences are carried over to tokens by the offsets of the tokens. So are the words that a
 segmenter sees (`words.py`), whatever the tokenizer.
