@@ -1,0 +1,84 @@
+"""Where words begin among the tokens of a text, whatever the kind of tokenizer.
+
+In: a text and its encoding. Out: for each token whether a word begins with it. Pieces mean different things in WordPiece (`##`
+continues), byte-level BPE (a space belongs to the word behind it, a piece may be a part of a character) and
+unigram (`▁`), and the library's word numbers are runs between spaces, a whole clause in Chinese. So words are found in the
+text, as BERT cuts it, and carried over to tokens by their offsets: a word begins
+
+    at a letter or digit behind white space or punctuation, or at the beginning,
+    at every punctuation mark and every line break,
+    at every token that begins with a character of a script without spaces between words (scripts.WITHOUT_SPACES), because the
+    words of such a text are not known here; a mark that belongs to the character before it begins none.
+
+Spaces at the beginning of a token belong to what stands behind them; a token of spaces alone begins the word behind it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers as hf
+
+from electra.text.scripts import END, SCRIPTS, WITHOUT_SPACES, code_points, script_table
+
+#: what a character does: a word begins at it; a word begins behind it; no word begins at it; it is a space
+_BEGINS, _ENDS, _JOINS, _SPACE = 1, 2, 4, 8
+
+
+def word_starts(text: str, encoding: hf.Encoding) -> npt.NDArray[np.bool_]:
+    """Which tokens of one text begin a word.
+
+    Args:
+        text: what was encoded; not a pair.
+        encoding: its n tokens, with or without special tokens; of these each is a word of its own.
+
+    Returns:
+        bool [n]. For WordPiece it is true where the encoding's word number changes.
+    """
+    count = len(encoding)
+    if not count:
+        return np.zeros(0, dtype=np.bool_)
+    special = np.array(encoding.special_tokens_mask, dtype=np.bool_)
+    offsets = np.fromiter(chain.from_iterable(encoding.offsets), dtype=np.int64, count=2 * count)
+    traits = _traits_of(text)
+    # the first character from each place on that is no space
+    solid = np.where(traits & _SPACE, len(traits), np.arange(len(traits)))
+    solid = np.minimum.accumulate(solid[::-1])[::-1]
+    starts, ends = solid[offsets[0::2]], offsets[1::2]
+    ends[special], starts[special] = 0, 0
+    here, before = traits[starts], traits[starts - 1]  # at the beginning, `before` is the sentinel, which ends a word
+    begins = (here & _BEGINS > 0) | ((before & (_ENDS | _SPACE) > 0) & (here & _JOINS == 0))
+    begins[1:] &= (starts[1:] >= ends[:-1]) & (starts[1:] > starts[:-1])
+    first = int(np.argmin(special))  # the first token of the text begins a word whatever it is
+    begins[first] = True
+    return begins | special
+
+
+def _traits_of(text: str) -> npt.NDArray[np.uint8]:
+    """[len(text) + 1], traits of each character, then a sentinel that ends a word."""
+    codes = code_points(text)
+    traits = np.full(len(codes) + 1, _ENDS, dtype=np.uint8)
+    traits[:-1] = _table()[np.minimum(codes, END - 1)]
+    return traits
+
+
+@cache
+def _table() -> npt.NDArray[np.uint8]:
+    """[END], traits of each code point. Letters, digits, symbols and marks have none."""
+    table = np.zeros(END, dtype=np.uint8)
+    unspaced = np.isin(script_table(), [SCRIPTS.index(name) for name in WITHOUT_SPACES])
+    table[unspaced] = _BEGINS | _ENDS
+    # marks and punctuation lie in the first two planes
+    for code in range(0x20000):
+        category = unicodedata.category(chr(code))
+        if category[0] == "P" or (code < 0x80 and category[0] == "S"):  # BERT's punctuation
+            table[code] = _BEGINS | _ENDS
+        elif category[0] == "M" and unspaced[code]:
+            table[code] = _JOINS | _ENDS
+    table[[0x09, 0x20, 0xA0, 0x3000]] = _SPACE
+    table[[0x0A, 0x0D]] = _BEGINS | _ENDS
+    return table
