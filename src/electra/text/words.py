@@ -44,18 +44,30 @@ def word_starts(text: str, encoding: hf.Encoding) -> npt.NDArray[np.bool_]:
         return np.zeros(0, dtype=np.bool_)
     special = np.array(encoding.special_tokens_mask, dtype=np.bool_)
     offsets = np.fromiter(chain.from_iterable(encoding.offsets), dtype=np.int64, count=2 * count)
-    traits = _traits_of(text)
-    # the first character from each place on that is no space
-    solid = np.where(traits & _SPACE, len(traits), np.arange(len(traits)))
-    solid = np.minimum.accumulate(solid[::-1])[::-1]
-    starts, ends = solid[offsets[0::2]], offsets[1::2]
+    starts, ends = first_solid(text)[offsets[0::2]], offsets[1::2]
     ends[special], starts[special] = 0, 0
-    here, before = traits[starts], traits[starts - 1]  # at the beginning, `before` is the sentinel, which ends a word
-    begins = (here & _BEGINS > 0) | ((before & (_ENDS | _SPACE) > 0) & (here & _JOINS == 0))
+    begins = starts_of_text(text)[starts]
     begins[1:] &= (starts[1:] >= ends[:-1]) & (starts[1:] > starts[:-1])
     first = int(np.argmin(special))  # the first token of the text begins a word whatever it is
     begins[first] = True
-    return begins | special
+    starting: npt.NDArray[np.bool_] = begins | special
+    return starting
+
+
+def starts_of_text(text: str) -> npt.NDArray[np.bool_]:
+    """[len(text) + 1], at which characters a word can begin; the end counts as one."""
+    traits = _traits_of(text)
+    before = np.roll(traits, 1)  # at the beginning that is the end, behind which a word may begin
+    starts: npt.NDArray[np.bool_] = (traits & _BEGINS > 0) | ((before & (_ENDS | _SPACE) > 0) & (traits & _JOINS == 0))
+    return starts
+
+
+def first_solid(text: str) -> npt.NDArray[np.int64]:
+    """[len(text) + 1], the first character from each one on that is no space; len(text) where there is none."""
+    traits = _traits_of(text)
+    solid = np.where(traits & _SPACE, len(text), np.arange(len(traits)))
+    first: npt.NDArray[np.int64] = np.minimum.accumulate(solid[::-1])[::-1]
+    return first
 
 
 def _traits_of(text: str) -> npt.NDArray[np.uint8]:
