@@ -60,18 +60,18 @@ def extend(tokenizer: Tokenizer, texts: Iterable[str], words: int) -> Extended:
     """`tokenizer` with at most `words` words of `texts` added.
 
     Raises:
-        ElectraError: E-C108 `words` is below 1, E-D113 no word is frequent and cut into pieces, E-D114 the tokenizer is of a
+        ElectraError: E-C131 `words` is below 1, E-D113 no word is frequent and cut into pieces, E-D114 the tokenizer is of a
             kind that cannot be extended.
     """
     if words < 1:
-        raise ElectraError("E-C108", "words", f"{words} words to add", "give 1 or more")
+        raise ElectraError("E-C131", "words", f"{words} words to add", "give 1 or more")
     tree = json.loads(tokenizer.backend.to_str())
     if tokenizer.model not in ("WordPiece", "BPE", "Unigram"):
         raise _rigid(f"it is a {tokenizer.model} model")
     if tokenizer.model == "BPE" and not isinstance(tokenizer.backend.decoder, decoders.ByteLevel):
         raise _rigid("its BPE is not byte-level")
     specials = set(tokenizer.special_ids)
-    vocabulary = tokenizer.backend.get_vocab().items()
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False).items()
     if tokenizer.model == "BPE" and any(
         len(tokenizer.backend.model.tokenize(token)) > 1 for token, number in vocabulary if number not in specials
     ):

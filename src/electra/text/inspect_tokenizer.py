@@ -4,12 +4,12 @@ In: a tokenizer and texts. Out, for each script that the texts have:
 
     fertility   tokens per word; per character where the script puts no spaces between words
     unknown     share of its characters that stand within [UNK] tokens, and the most frequent of these
-    lossy       share of its characters that do not come back when a text is encoded and decoded, and the most frequent of
-                these with what comes back: unknown ones, but also capitals and accents where they are folded
+    lossy       share of its characters that do not come back when a text is encoded and decoded: unknown ones, but also
+                capitals and accents where they are folded; named are those mostly lost, with what comes back
 
 A token belongs to the script of its first character that is no space, a word to that of its first character; an accent that
-stands alone to "Other", as digits, punctuation and symbols do. White space is left out.
-Whether a character comes back is tried once for each, alone and behind a letter.
+stands alone to "Other", as digits, punctuation and symbols do. White space is left out. Characters are counted before and
+after, line by line, and not aligned.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers as hf
 
+from electra.text.boundaries import first_solid, starts_of_text
 from electra.text.scripts import END, SCRIPTS, WITHOUT_SPACES, code_points, script_table
 from electra.text.tokenizer import Tokenizer
-from electra.text.words import first_solid, starts_of_text
 
 #: how many unknown texts and lossy characters are named
 _OFFENDERS = 5
@@ -71,12 +71,12 @@ def inspect(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[ScriptFigures, 
     tally = _Tally(tokenizer.unk_id)
     for begin in range(0, len(texts), _BATCH):
         batch = texts[begin : begin + _BATCH]
-        for text, encoding in zip(batch, tokenizer.encode_documents(batch), strict=True):
-            tally.add(text, encoding)
-    lossy = _lossy(tokenizer, tally.frequency)
-    return tuple(
-        tally.figures(number, lossy) for number in np.argsort(-tally.characters, kind="stable") if tally.characters[number]
-    )
+        encodings = tokenizer.encode_documents(batch)
+        decoded = tokenizer.backend.decode_batch([encoding.ids for encoding in encodings])
+        for text, encoding, back in zip(batch, encodings, decoded, strict=True):
+            tally.add(text, encoding, back)
+    order = np.argsort(-tally.characters, kind="stable").tolist()
+    return tuple(tally.figures(number, tokenizer) for number in order if tally.characters[number])
 
 
 class _Tally:
@@ -85,37 +85,48 @@ class _Tally:
     def __init__(self, unk_id: int) -> None:
         self._unk_id = unk_id
         self.characters, self.words, self.tokens, self.unknown = (np.zeros(len(SCRIPTS), dtype=np.int64) for _ in range(4))
-        self.frequency = Counter[str]()
+        self.frequency, self.lost = Counter[str](), Counter[str]()
         self.unknown_texts = Counter[str]()
 
-    def add(self, text: str, encoding: hf.Encoding) -> None:
-        if not text or not len(encoding):
-            return
+    def add(self, text: str, encoding: hf.Encoding, back: str) -> None:
+        """One text, its tokens, and what is decoded from them."""
+        here = Counter(text)
+        for space in [character for character in here if character.isspace()]:
+            del here[space]
+        self.frequency.update(here)
+        self.lost.update(here - Counter(unicodedata.normalize("NFC", back)))
         scripts = script_table()[np.minimum(code_points(text), END - 1)]
-        solid = np.array([not character.isspace() for character in text])
+        solid = np.array([not character.isspace() for character in text], dtype=np.bool_)
         self.characters += _by_script(scripts[solid])
         self.words += _by_script(scripts[starts_of_text(text)[:-1] & solid])
-        self.frequency.update(character for character in text if not character.isspace())
-        starts = first_solid(text)[[start for start, _ in encoding.offsets]]
+        starts = first_solid(text)[[start for start, _ in encoding.offsets]] if len(encoding) else np.zeros(0, dtype=np.int64)
         self.tokens += _by_script(scripts[starts[starts < len(text)]])
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token == self._unk_id:
                 self.unknown += _by_script(scripts[start:end][solid[start:end]])
                 self.unknown_texts[text[start:end].strip()] += 1
 
-    def figures(self, number: int, lossy: dict[str, str]) -> ScriptFigures:
-        offenders = [(text, count) for text, count in self.unknown_texts.items() if _script(text[:1]) == number]
-        lost = [(character, lossy[character], self.frequency[character]) for character in lossy if _script(character) == number]
+    def figures(self, number: int, tokenizer: Tokenizer) -> ScriptFigures:
+        unknown = [(text, count) for text, count in self.unknown_texts.items() if _script(text[:1]) == number]
+        lost = [(character, count) for character, count in self.lost.items() if _script(character) == number]
+        mostly = [(character, count) for character, count in lost if 2 * count > self.frequency[character]]
         return ScriptFigures(
             script=SCRIPTS[number],
             words=0 if SCRIPTS[number] in WITHOUT_SPACES else int(self.words[number]),
             characters=int(self.characters[number]),
             tokens=int(self.tokens[number]),
             unknown=int(self.unknown[number]),
-            lossy=sum(count for _, _, count in lost),
-            unknown_texts=tuple(sorted(offenders, key=lambda entry: (-entry[1], entry[0]))[:_OFFENDERS]),
-            lossy_characters=tuple(sorted(lost, key=lambda entry: (-entry[2], entry[0]))[:_OFFENDERS]),
+            lossy=sum(count for _, count in lost),
+            unknown_texts=_offenders(unknown),
+            lossy_characters=tuple(
+                (character, tokenizer.decode(tokenizer.encode(character).ids).strip(), count)
+                for character, count in _offenders(mostly)
+            ),
         )
+
+
+def _offenders(counts: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts, key=lambda entry: (-entry[1], entry[0]))[:_OFFENDERS])
 
 
 def _by_script(scripts: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -124,19 +135,6 @@ def _by_script(scripts: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 def _script(character: str) -> int:
     return int(script_table()[min(ord(character), END - 1)]) if character else 0
-
-
-def _lossy(tokenizer: Tokenizer, characters: Iterable[str]) -> dict[str, str]:
-    """The characters that do not come back, each with what does."""
-    ordered = sorted(characters)
-    alone = [tokenizer.decode(encoding.ids) for encoding in tokenizer.encode_documents(ordered)]
-    behind = [tokenizer.decode(encoding.ids) for encoding in tokenizer.encode_documents([f"a{each}" for each in ordered])]
-    lost = {}
-    for character, one, other in zip(ordered, alone, behind, strict=True):
-        composed = unicodedata.normalize("NFC", character)
-        if composed not in unicodedata.normalize("NFC", one) and composed not in unicodedata.normalize("NFC", other)[1:]:
-            lost[character] = one.strip()
-    return lost
 
 
 def table(figures: Sequence[ScriptFigures]) -> Iterator[str]:

@@ -66,10 +66,10 @@ def take_sample(
         most: bytes of UTF-8, line breaks not counted.
 
     Raises:
-        ElectraError: E-C107 `most` is below 1, or so small that nothing is taken; E-D112 there is no text.
+        ElectraError: E-C130 `most` is below 1, or so small that nothing is taken; E-D112 there is no text.
     """
     if most < 1:
-        raise ElectraError("E-C107", "sample bytes", f"{most} bytes hold no text", "give a positive number")
+        raise ElectraError("E-C130", "sample bytes", f"{most} bytes hold no text", "give a positive number")
     lines = _Lines(paths, document, text_field, errors)
     sizes, kept, total = dict[str, int](), list[str](), 0
     for file, line, size in lines:
@@ -89,7 +89,7 @@ def take_sample(
     if total > most:
         kept, used = _cut(lines, sizes, most)
     if not kept:
-        raise ElectraError("E-C107", "sample bytes", f"{most} bytes are less than half a line", "give more bytes")
+        raise ElectraError("E-C130", "sample bytes", f"{most} bytes are less than half a line", "give more bytes")
     sources = tuple(Source(file=file, bytes=size, used=used[file]) for file, size in sizes.items())
     return Sample(texts=tuple(kept), sources=sources, documents=documents, counts=counts)
 

@@ -135,7 +135,10 @@ def _transformers_class(backend: hf.Tokenizer) -> dict[str, object]:
     normalizer = tree["normalizer"] or {}
     parts = (tree["model"].get("type"), normalizer.get("type"), (tree["pre_tokenizer"] or {}).get("type"))
     if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        inputs = ["input_ids", "token_type_ids", "attention_mask"]  # without it, pairs would have no types
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "model_input_names": inputs
+        }  # fmt: skip
     return {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": normalizer["lowercase"],

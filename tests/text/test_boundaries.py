@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
+from electra.text.boundaries import word_starts
 from electra.text.tokenizer import Tokenizer
-from electra.text.words import word_starts
 
 TEXTS = [
     "The café opens (today) at seven.\nNobody 中国人 came; 我们去公园散步。",
