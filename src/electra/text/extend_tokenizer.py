@@ -65,26 +65,32 @@ def extend(tokenizer: Tokenizer, texts: Iterable[str], words: int) -> Extended:
     """
     if words < 1:
         raise ElectraError("E-C131", "words", f"{words} words to add", "give 1 or more")
-    tree = json.loads(tokenizer.backend.to_str())
-    if tokenizer.model not in ("WordPiece", "BPE", "Unigram"):
-        raise _rigid(f"it is a {tokenizer.model} model")
-    if tokenizer.model == "BPE" and not isinstance(tokenizer.backend.decoder, decoders.ByteLevel):
-        raise _rigid("its BPE is not byte-level")
-    specials = set(tokenizer.special_ids)
-    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=False).items()
-    if tokenizer.model == "BPE" and any(
-        len(tokenizer.backend.model.tokenize(token)) > 1 for token, number in vocabulary if number not in specials
-    ):
-        raise _rigid("its merges do not lead to all of its entries")
+    _require_flexible(tokenizer)
     texts = list(texts)
     counts = _count_words(tokenizer, texts)
     chosen = _choose(tokenizer, counts, words)
+    tree = json.loads(tokenizer.backend.to_str())
     _add(tree["model"], tokenizer, chosen, sum(counts.values()))
     extended = complete(hf.Tokenizer.from_str(json.dumps(tree)), "extension")
     if pieces_of_new_tokens(tokenizer, extended) is None:
         raise _rigid("the numbers of its tokens would change")
     before, after = (sum(map(len, each.encode_documents(texts))) for each in (tokenizer, extended))
     return Extended(tokenizer=extended, words=chosen, tokens_before=before, tokens_after=after)
+
+
+def _require_flexible(tokenizer: Tokenizer) -> None:
+    """Raises E-D114 where a new entry could not be added, or would change how old ones are used."""
+    backend = tokenizer.backend
+    if tokenizer.model not in ("WordPiece", "BPE", "Unigram"):
+        raise _rigid(f"it is a {tokenizer.model} model")
+    if tokenizer.model == "BPE":
+        if not isinstance(backend.decoder, decoders.ByteLevel):
+            raise _rigid("its BPE is not byte-level")
+        entries = (token for token, number in backend.get_vocab(False).items() if number not in tokenizer.special_ids)
+        if any(len(backend.model.tokenize(token)) > 1 for token in entries):  # `ignore_merges` would reach them
+            raise _rigid("its merges do not lead to all of its entries")
+    if backend.pre_tokenizer is None:
+        raise _rigid("it does not cut text into words")
 
 
 def _rigid(cause: str) -> ElectraError:
@@ -94,8 +100,7 @@ def _rigid(cause: str) -> ElectraError:
 def _count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
     """How often each word of `texts` occurs, as the model is given it."""
     normalizer, pre_tokenizer = tokenizer.backend.normalizer, tokenizer.backend.pre_tokenizer
-    if pre_tokenizer is None:
-        raise _rigid("it does not cut text into words")
+    assert pre_tokenizer is not None
     counts = Counter[str]()
     for text in texts:
         normal = text if normalizer is None else normalizer.normalize_str(text)

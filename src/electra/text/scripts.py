@@ -2,8 +2,7 @@
 
 In: Unicode code points. Out: numbers of scripts. Python's `unicodedata` lacks the property, so the scripts of the larger
 written languages stand here as ranges of code points (after Unicode's Scripts.txt, version 16, rounded to whole blocks); what
-is in none of them is "Other". Digits, punctuation and symbols are in no script's range here, or are told apart by
-their category where they are used.
+is in none of them is "Other", as digits, punctuation and symbols that several scripts share.
 """
 
 from __future__ import annotations
