@@ -34,7 +34,7 @@ def make(corpus: Path, shards: int) -> None:
     from electra.text.build import build
     from electra.text.manifest import read_manifest
     from electra.text.shards import ShardWriter
-    from electra.text.tokenizer import train
+    from electra.text.train_tokenizer import train
 
     words = [f"{left}{right}" for left in "bcdfghklmnpr" for right in "aeiou"]
     tokenizer = train([" ".join(words)] * 9, 500)

@@ -103,7 +103,7 @@ def text_file(documents: list[str], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def tokenizer_dir(documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained tokenizer of at most 500 entries."""
-    from electra.text.tokenizer import train
+    from electra.text.train_tokenizer import train
 
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
     train(documents, 500).save(path)

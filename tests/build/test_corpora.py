@@ -15,7 +15,8 @@ from electra.data.pairs import PairRowsConfig
 from electra.data.rows import PackedRowsConfig
 from electra.errors import ElectraError
 from electra.text import build as builds
-from electra.text.tokenizer import Tokenizer, load, train
+from electra.text.tokenizer import Tokenizer, load
+from electra.text.train_tokenizer import train
 
 Make = Callable[..., Path]
 SEED = 7

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from electra.text.corpus import Corpus
-from electra.text.tokenizer import train
+from electra.text.train_tokenizer import train
 
 WORDS = ["".join(random.Random(number).choices("abcdefghijklmnop", k=1 + number % 9)) for number in range(3000)]
 

@@ -8,7 +8,8 @@ from tokenizers import normalizers
 
 from electra.text.clean import Counts, clean
 from electra.text.encode import Encoder, as_wholes, by_words, cuts_at_words
-from electra.text.tokenizer import Tokenizer, train
+from electra.text.tokenizer import Tokenizer
+from electra.text.train_tokenizer import train
 
 # what may stand between words, within them, and what looks as if it did
 PIECES = [

@@ -281,9 +281,15 @@ class _Run:
             _say_what_a_word_is(self.setting.corpora, log)
 
     def _say_what_is_new(self, source: ModelDir | None, log: EventLog) -> None:
-        """Networks of the first phase that `init.from` does not bring."""
+        """Networks of the first phase that `init.from` does not bring, and tokens that it has not seen."""
         recipe = self.setting.recipe
-        if source is None or self.setting.phases[self.spans[0].name].objective.type != "rtd":
+        if source is None:
+            return
+        old, new = source.tokenizer().vocab_size, self.setting.tokenizer.vocab_size
+        if new > old:
+            log.emit("warning", code="E-M456", message=f"the corpus's tokenizer extends that of {source.path}: {new - old:,} "
+                     f"new embedding rows, each the mean of its pieces' rows, behind {old:,} old ones")  # fmt: skip
+        if self.setting.phases[self.spans[0].name].objective.type != "rtd":
             return
         if source.rtd_head is None:
             log.emit("warning", code="E-M454", message=f"{source.path} has no discriminator head: a fresh one is trained")
