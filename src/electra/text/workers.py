@@ -165,4 +165,5 @@ def serve(saved: str, segmenter: SegmenterName | None = None) -> None:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])  # type: ignore[arg-type]  # as `encode_in_order` gives them
+    with contextlib.suppress(BrokenPipeError):  # whoever asked was killed
+        serve(*sys.argv[1:])  # type: ignore[arg-type]  # as `encode_in_order` gives them
