@@ -154,7 +154,7 @@ def test_every_cell_and_string_is_a_text_of_evaluation(tmp_path: Path, name: str
         ("none.txt", None, "E-D101"),
         ("a.txt", b"\xff\xfe", "E-D100"),
         ("a.jsonl", b"{", "E-D126"),
-        ("a.csv", b'"' + b"x" * 200_000, "E-D126"),
+        ("a.csv", b'a,"never closed', "E-D126"),
         ("a.txt", b" \n...\n", "E-D125"),
     ],
 )

@@ -97,7 +97,8 @@ def _cells_of_tsv(file: TextIO) -> Iterator[str]:
 
 
 def _cells_of_csv(file: TextIO) -> Iterator[str]:
-    for row in csv.reader(file):
+    csv.field_size_limit((1 << 31) - 1)  # the default refuses long texts
+    for row in csv.reader(file, strict=True):
         yield from row
 
 
