@@ -139,8 +139,10 @@ def tokenizer_extend(
     fewer = f" (the text has no more; {words:,} were asked for)" if added < words else ""
     typer.echo(f"{out}: {extended.tokenizer.vocab_size:,} entries, {added:,} of them new{fewer}; tokens of the text: "
                f"{extended.tokens_before:,} before, {extended.tokens_after:,} now")  # fmt: skip
-    for word in extended.words[:10]:
-        typer.echo(f"  {word.token}: {word.count:,} times, was {' '.join(word.pieces)}")
+    first = extended.tokenizer.vocab_size - added
+    for number, word in enumerate(extended.words[:10], start=first):
+        text = extended.tokenizer.surface(number).strip()
+        typer.echo(f"  {text}: {word.count:,} times, was {' '.join(word.pieces)}")
     _print_sample(sample)
 
 
