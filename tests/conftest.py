@@ -103,7 +103,7 @@ def text_file(documents: list[str], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def tokenizer_dir(documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained tokenizer of at most 500 entries."""
-    from electra.text.tokenizer import train
+    from electra.text.train_tokenizer import train
 
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
     train(documents, 500).save(path)
@@ -113,11 +113,11 @@ def tokenizer_dir(documents: list[str], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def corpus_dir(text_file: Path, tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documents as a corpus of several shards."""
-    from electra.text import corpus
+    from electra.text import build
     from electra.text.tokenizer import load
 
     path = tmp_path_factory.mktemp("corpus") / "corpus"
-    corpus.build([text_file], load(tokenizer_dir), path, shard_tokens=8000)
+    build.build([text_file], load(tokenizer_dir), path, shard_tokens=8000)
     return path
 
 

@@ -117,6 +117,7 @@ def test_the_public_names_of_the_package() -> None:
         "import electra",
         "import electra.cli",
         "import electra.text.corpus",
+        "import electra.text.build",
         "import sys, electra.cli as c\nsys.argv = ['electra', 'pretrain', '--help']\ntry: c.main()\nexcept SystemExit: pass",
     ],
 )

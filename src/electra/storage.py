@@ -1,20 +1,21 @@
 """Directories that are whole or not there: what every stage writes (corpus, checkpoint, model directory).
 
 `published` yields a temporary sibling to write into, which is renamed into place when the block ends well; when it ends badly
-nothing is left, and a full disk is one clear error. `sealed_directory` also hashes and syncs every file and lists it with its
-size in `manifest.json`, which is written last. `problem` tells whether a directory is still
-as it was sealed.
+nothing is left, and a full disk is one clear error. `workshop` is for work of hours that goes on where it was stopped: what was
+made until then stays. `sealed_directory` also hashes and syncs every file and lists it with its size in `manifest.json`, which
+is written last. `problem` tells whether a directory is still as it was sealed.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,59 @@ def published(final: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        _replace(temporary, final)
+        _replace(temporary, final, final.with_name(f".{final.name}.old-{os.getpid()}"))
     except Exception as error:
         if is_full_disk(error) or isinstance(error, OSError):
             raise unwritable(final, error) from None
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def workshop(final: Path) -> Iterator[Path]:
+    """A sibling of `final` to make it in, in more than one sitting: what was made stays there if the block ends badly.
+
+    The block makes the subdirectory `made`, which takes the place of `final` when it ends well; whatever else lies there
+    vanishes then. Only one process at a time has the workshop of a place.
+
+    Args:
+        final: where it will be; what stands there is replaced, so the caller asks before, inside of the block.
+
+    Raises:
+        ElectraError: E-R001, E-R002 as in `published`, E-R003 another process is at it.
+    """
+    final = final.absolute()
+    shop = final.with_name(f".{final.name}.partial")
+    try:
+        shop.mkdir(parents=True, exist_ok=True)
+        with _locked(shop):
+            if (shop / "replaced").exists() and not final.exists():
+                (shop / "replaced").rename(final)  # killed between two renamings
+            try:
+                yield shop
+                _replace(shop / "made", final, shop / "replaced")
+                shutil.rmtree(shop)
+            finally:
+                with suppress(OSError):
+                    shop.rmdir()  # nothing was made
+    except Exception as error:
+        if is_full_disk(error) or isinstance(error, OSError):
+            raise unwritable(shop, error) from None
+        raise
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Holds a lock on a directory, which goes with the process that holds it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ElectraError("E-R003", str(directory), "another process is at work there", "wait until it has ended") from None
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -137,9 +184,8 @@ def _seal(directory: Path, manifest: dict[str, Any]) -> None:
         sync(path)
 
 
-def _replace(temporary: Path, final: Path) -> None:
-    """Rename into place; a directory that stands there is moved aside first, put back if that fails, and removed last."""
-    aside = final.with_name(f".{final.name}.old-{os.getpid()}")
+def _replace(temporary: Path, final: Path, aside: Path) -> None:
+    """Rename into place; a directory that stands there is moved `aside` first, put back if that fails, and removed last."""
     shutil.rmtree(aside, ignore_errors=True)
     if final.exists():
         final.rename(aside)

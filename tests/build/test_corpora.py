@@ -14,8 +14,9 @@ from electra.config import build, to_tree
 from electra.data.pairs import PairRowsConfig
 from electra.data.rows import PackedRowsConfig
 from electra.errors import ElectraError
-from electra.text import corpus
-from electra.text.tokenizer import Tokenizer, load, train
+from electra.text import build as builds
+from electra.text.tokenizer import Tokenizer, load
+from electra.text.train_tokenizer import train
 
 Make = Callable[..., Path]
 SEED = 7
@@ -33,7 +34,7 @@ def make(documents: list[str], tokenizer: Tokenizer, tmp_path_factory: pytest.Te
     def made(start: int, stop: int, by: Tokenizer = tokenizer) -> Path:
         folder = tmp_path_factory.mktemp("source")
         (folder / "text.txt").write_text("\n\n".join(documents[start:stop]) + "\n", encoding="utf-8")
-        corpus.build([folder / "text.txt"], by, folder / "corpus")
+        builds.build([folder / "text.txt"], by, folder / "corpus")
         return folder / "corpus"
 
     return made

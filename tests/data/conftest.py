@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from electra.text import corpus, tokenizer
+from electra.text import build, corpus
+from electra.text.train_tokenizer import train
 
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
 FIRST_TEXT_TOKEN = 10
@@ -42,6 +43,10 @@ class MemoryCorpus:
     def tokens(self, shard: int, start: int, stop: int) -> np.ndarray:
         return self._flat[shard][start:stop]
 
+    def word_starts(self, shard: int, start: int, stop: int) -> np.ndarray:
+        """Numbers that three divides go on with the word before them."""
+        return self.tokens(shard, start, stop) % 3 != 0
+
     def offsets(self, shard: int) -> np.ndarray:
         return self._offsets[shard]
 
@@ -72,5 +77,5 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> corpus.Corpus:
     texts = [" ".join(document) for document in sentences]
     folder = tmp_path_factory.mktemp("stored")
     (folder / "text.txt").write_text("\n\n".join(texts), encoding="utf-8")
-    corpus.build([folder / "text.txt"], tokenizer.train(texts, 80, min_frequency=1), folder / "corpus", shard_tokens=1500)
+    build.build([folder / "text.txt"], train(texts, 80, min_frequency=1), folder / "corpus", shard_tokens=1500)
     return corpus.Corpus(folder / "corpus")

@@ -10,28 +10,40 @@ from hypothesis import strategies as st
 
 from electra.contracts import Encoded, Packed
 from electra.data.loader import ExampleLoader, PretrainLoader, collate, in_order
-from electra.data.masking import MaskingConfig
+from electra.data.masking import MaskingConfig, SpanUnit, TokenUnit, WordUnit
 from electra.data.mixture import Mixture, Source
 from electra.data.pairs import PairRows, PairRowsConfig
 from electra.data.rows import PackedRows
 from electra.errors import ElectraError
+from electra.train.health import mlm_figures, mlm_totals
 
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
+FIRST = 10
 
 
 def alone(rows, seed=0):
     return Mixture([Source(name="corpus", rows=rows, seed=seed)])
 
 
-@pytest.fixture(scope="module", params=["packed", "pairs"])
+@pytest.fixture(scope="module", params=["packed", "pairs", "packed, spans", "pairs, words"])
 def loader(request, prose):
+    form, _, unit = request.param.partition(", ")
     rows = (
-        PackedRows(prose, 32)
-        if request.param == "packed"
-        else PairRows(prose, PairRowsConfig(length=32), 5, cls_id=CLS, sep_id=SEP)
+        PackedRows(prose, 32, words=bool(unit))
+        if form == "packed"
+        else PairRows(prose, PairRowsConfig(length=32), 5, cls_id=CLS, sep_id=SEP, words=bool(unit))
     )
+    masking = MaskingConfig(unit={"": TokenUnit(), "spans": SpanUnit(), "words": WordUnit()}[unit])
     return PretrainLoader(
-        mixture=alone(rows, 3), cls_id=CLS, sep_id=SEP, mask_id=MASK, pad_id=PAD, batch_rows=12, micro_rows=4, steps=9
+        mixture=alone(rows, 3),
+        masking=masking,
+        cls_id=CLS,
+        sep_id=SEP,
+        mask_id=MASK,
+        pad_id=PAD,
+        batch_rows=12,
+        micro_rows=4,
+        steps=9,
     )
 
 
@@ -145,8 +157,41 @@ def test_drawn_positions_are_uniform_over_a_row_of_text(corpus_of):
     assert ((counts - expected) ** 2 / expected).sum() < 61.1  # 31 degrees of freedom, p = .001
 
 
+def test_every_part_of_a_row_is_drawn_alike_by_the_figure_of_the_log(loader):
+    many = replace(loader, batch_rows=250, micro_rows=250)
+    summed = {}
+    for step in range(12):
+        for batch, _ in many.micro_batches(step, 0, 1):
+            targets = [batch.targets[name] for name in ("drawn", "drawn_weight", "candidates")]
+            nothing = torch.zeros(targets[0].shape)
+            for name, total in mlm_totals(nothing, nothing, *targets).items():
+                summed[name] = summed.get(name, 0) + total
+    figures = mlm_figures(summed)
+    bars = [value for name, value in figures.items() if name.startswith("drawn_at_")]
+    assert len(bars) == 16
+    assert max(bars) < 1.15  # short rows draw one position more often than their share, at their beginning
+    assert figures["position_uniformity"] == min(bars) > 0.9
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_words_of_a_row_are_drawn_together(prose, packed):
+    """Numbers that three divides go on with the one before them; a row's edge may lie between the two."""
+    loader = PretrainLoader(
+        mixture=alone(PackedRows(prose, 32, words=True)), masking=MaskingConfig(unit=WordUnit()), cls_id=CLS, sep_id=SEP,
+        mask_id=MASK, pad_id=PAD, batch_rows=100, micro_rows=100, steps=1, packed=packed,
+    )  # fmt: skip
+    (batch, _), = loader.micro_batches(0, 0, 1)  # fmt: skip
+    flat = batch.tokens.view(-1)
+    drawn = set(batch.targets["drawn"][batch.targets["drawn_weight"] > 0].tolist())
+    going_on = [place for place in range(1, len(flat)) if flat[place] % 3 == 0 and flat[place - 1] + 1 == flat[place] > FIRST]
+    in_part = [place for place in going_on if (place in drawn) != (place - 1 in drawn)]
+    assert len(going_on) > 800
+    assert len(drawn & set(going_on)) > 100
+    assert 0 < len(in_part) <= 100 + 15  # one of a row, and those that a row's edge divides
+
+
 def test_the_mask_rate_follows_the_run(loader):
-    moving = replace(loader, masking=MaskingConfig(rate=0.1, final_rate=0.5), steps=4)
+    moving = replace(loader, masking=replace(loader.masking, rate=0.1, final_rate=0.5), steps=4)
     shares, shapes = [], set()
     for step in range(4):
         batches = [batch for batch, _ in moving.micro_batches(step, 0, 1)]

@@ -66,6 +66,19 @@ def test_reference_rows_count_what_they_lose(corpus_of, lengths, length, seed, s
     assert all(len(item.tokens) <= length for item in items)
 
 
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, length=st.integers(5, 40), builder=st.sampled_from(["paper", "reference"]))
+def test_words_go_with_their_tokens(corpus_of, lengths, length, builder):
+    config = PairRowsConfig(length=length, builder=builder, short=0.5)
+    rows = PairRows(corpus_of(lengths), config, 1, cls_id=CLS, sep_id=SEP, words=True)
+    for row in range(len(rows)):
+        assert rows[row].targets["word_starts"].dtype == np.bool_
+        assert rows[row].targets["word_starts"].tolist() == (rows[row].tokens % 3 != 0).tolist()
+    plain = rows_of(corpus_of(lengths), 1, length=length, builder=builder, short=0.5)
+    assert [plain[row].tokens.tolist() for row in range(len(rows))] == [rows[row].tokens.tolist() for row in range(len(rows))]
+    assert not any(plain[row].targets for row in range(len(rows)))
+
+
 def test_rows_come_from_single_documents(corpus_of):
     corpus = corpus_of([[[30], [9, 9]], [[50]]])
     for builder in ("paper", "reference"):

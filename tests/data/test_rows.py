@@ -40,6 +40,15 @@ def test_a_new_segment_begins_exactly_where_a_document_begins(corpus_of, lengths
         assert not item.types.any()
 
 
+@settings(deadline=None, max_examples=30)
+@given(lengths=LENGTHS, length=st.integers(5, 40))
+def test_words_go_with_their_tokens(corpus_of, lengths, length):
+    rows = PackedRows(corpus_of(lengths), length, words=True)
+    for row in range(len(rows)):
+        assert rows[row].targets["word_starts"].tolist() == (rows[row].tokens % 3 != 0).tolist()
+    assert not any(PackedRows(corpus_of(lengths), length)[row].targets for row in range(len(rows)))
+
+
 def test_rows_do_not_cross_shards(corpus_of):
     rows = PackedRows(corpus_of([[[4]], [[7]]]), 5)
     assert rows.lengths.tolist() == [5, 1, 5, 4]

@@ -43,7 +43,7 @@ def test_a_corpus_and_a_tokenizer_can_be_looked_at(place: Any, done: Done) -> No
     told = done("corpus", "inspect", place.corpus)
     assert re.search(r"410 documents, [\d,]+ tokens in 1 shards; \d+ unknown", told)
     assert "sample 1: " in told
-    assert "[CLS] the dog" in done("tokenizer", "inspect", place.tokenizer, "the dog")
+    assert "[CLS] the dog" in done("tokenizer", "inspect", place.tokenizer, "--text", "the dog")
 
 
 def test_a_run_tells_how_it_is_doing(place: Any, done: Done) -> None:

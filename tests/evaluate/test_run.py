@@ -19,9 +19,9 @@ from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.score import Replaced, ReplacedConfig, ReplacedNetwork
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import train as train_tokenizer
 
-TOKENIZER = tokenizers.train(["a good film", "a bad film"] * 3, vocab_size=80)
+TOKENIZER = train_tokenizer(["a good film", "a bad film"] * 3, vocab_size=80)
 PROVENANCE = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n")
 TASK = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=8), TOKENIZER)
 CONFIG = ModernConfig(

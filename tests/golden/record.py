@@ -17,7 +17,7 @@ import torch
 
 import electra
 from electra.build import pretrain
-from electra.text import corpus
+from electra.text import build
 from electra.text.tokenizer import load
 
 STEPS = 100
@@ -55,7 +55,7 @@ def make_corpus(folder: Path) -> Path:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *SYLLABLES, *(f"##{syllable}" for syllable in SYLLABLES)]
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     (folder / "text.txt").write_text("\n\n".join(documents), encoding="utf-8")
-    corpus.build([folder / "text.txt"], load(folder / "vocab.txt"), folder / "corpus")
+    build.build([folder / "text.txt"], load(folder / "vocab.txt"), folder / "corpus")
     return folder / "corpus"
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from electra.models.classic import ClassicConfig
 from electra.models.modern import ModernConfig
-from electra.text.tokenizer import Tokenizer, train
+from electra.text.tokenizer import Tokenizer
+from electra.text.train_tokenizer import train
 
 
 @pytest.fixture(scope="session")

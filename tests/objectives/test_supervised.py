@@ -20,10 +20,10 @@ from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import EncodedExamples
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import train as train_tokenizer
 
 SENTENCES = ["the good film", "a bad film", "it was good", "it was so bad", "good", "bad", "the film was good", "bad play"]
-TOKENIZER = tokenizers.train(SENTENCES * 3, vocab_size=80)
+TOKENIZER = train_tokenizer(SENTENCES * 3, vocab_size=80)
 PROVENANCE = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n")
 TASK = Classify(ClassifyConfig(labels=("neg", "pos"), max_length=16), TOKENIZER)
 EXAMPLES = [Example(text=text, target="pos" if "good" in text else "neg") for text in SENTENCES]

@@ -17,7 +17,8 @@ from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead
 from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
-from electra.text.tokenizer import Tokenizer, train
+from electra.text.tokenizer import Tokenizer
+from electra.text.train_tokenizer import train
 
 transformers = pytest.importorskip("transformers")
 

@@ -23,10 +23,10 @@ from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import TaskNetwork
 from electra.tasks.score import FillMaskConfig, Replaced, ReplacedConfig, ReplacedNetwork
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import train as train_tokenizer
 
 WORDS = ["the", "good", "film", "was", "bad", "playing"]
-TOKENIZER = tokenizers.train([" ".join(WORDS)] * 3, vocab_size=80)
+TOKENIZER = train_tokenizer([" ".join(WORDS)] * 3, vocab_size=80)
 CLASSIC = ClassicConfig(
     vocab_size=TOKENIZER.vocab_size, embedding_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
     intermediate_size=32, max_position_embeddings=64,

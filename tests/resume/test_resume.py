@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from electra.storage import file_hash
-from electra.text import corpus
+from electra.text import build
 from electra.text.tokenizer import load
 
 STEPS = 40
@@ -190,7 +190,7 @@ def test_two_sources_killed_and_resumed(
     other = tmp_path / "other"
     text = "\n\n".join(f"the {word} walks slowly over the quiet bridge." for word in ("reader", "gardener", "captain", "dog"))
     (tmp_path / "other.txt").write_text(text, encoding="utf-8")
-    corpus.build([tmp_path / "other.txt"], load(tokenizer_dir), other)
+    build.build([tmp_path / "other.txt"], load(tokenizer_dir), other)
     sources = f"[{{name='main', path='{corpus_dir}', weight=5}}, {{name='other', path='{other}', weight=2}}]"
     argv = ["pretrain", "test-classic", f"corpus.sources={sources}", "rows.length=16", *SETTINGS]
     whole, run = (Runner(server, argv, tmp_path / name) for name in ("whole", "run"))

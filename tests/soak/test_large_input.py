@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from electra.text.corpus import Corpus
-from electra.text.tokenizer import train
+from electra.text.train_tokenizer import train
 
 WORDS = ["".join(random.Random(number).choices("abcdefghijklmnop", k=1 + number % 9)) for number in range(3000)]
 
@@ -45,3 +45,17 @@ def test_a_million_empty_documents(tmp_path: Path) -> None:
     assert corpus.manifest.documents == 1
     assert 1_000_000 in corpus.manifest.counts.values()
     assert peak < 400_000_000
+
+
+@pytest.mark.soak
+def test_looking_for_duplicates_in_100_megabytes_takes_little_memory(tmp_path: Path) -> None:
+    chooser, path, documents = random.Random(0), tmp_path / "text.txt", 0
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < 100_000_000:
+            text = chooser.choices(WORDS, k=100)
+            file.write(" ".join(text) + "\n\n" + " ".join([*text[1:], "end"]) + "\n\n")
+            documents += 1
+    _, without = built(path, tmp_path / "without")
+    corpus, peak = built(path, tmp_path / "with", "--duplicates", "near", "--max-line-documents", "5")
+    assert corpus.manifest.counts["dropped: near duplicates"] > 0.99 * documents
+    assert peak - without < 30_000_000

@@ -12,9 +12,9 @@ from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.tasks import build_task, task_config
 from electra.tasks.classify import Classify, ClassifyConfig
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import train as train_tokenizer
 
-TOKENIZER = tokenizers.train(["a good film", "a bad film"] * 3, vocab_size=80)
+TOKENIZER = train_tokenizer(["a good film", "a bad film"] * 3, vocab_size=80)
 
 
 def classify(*labels: str) -> Classify:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from electra.contracts import Encoded, Example
 from electra.tasks.common import EncodedExamples, cut_windows, encode_text
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import train as train_tokenizer
 
 WORDS = ["a", "good", "film", "bad", "play", "indeed", "very"]
-TOKENIZER = tokenizers.train([" ".join(WORDS)] * 4, vocab_size=80)
+TOKENIZER = train_tokenizer([" ".join(WORDS)] * 4, vocab_size=80)
 
 
 def texts(most: int) -> st.SearchStrategy[str]:

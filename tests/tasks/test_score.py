@@ -15,9 +15,10 @@ from electra.models.encoder import build_encoder
 from electra.models.heads import MlmHead
 from electra.tasks import build_task, task_config
 from electra.tasks.score import FillMask, FillMaskConfig, FillMaskNetwork, Replaced, ReplacedConfig
-from electra.text import tokenizer as tokenizers
+from electra.text.train_tokenizer import Kind
+from electra.text.train_tokenizer import train as train_tokenizer
 
-TOKENIZER = tokenizers.train(["the good film was playing", "电影 很 好"] * 3, vocab_size=80)
+TOKENIZER = train_tokenizer(["the good film was playing", "电影 很 好"] * 3, vocab_size=80)
 REPLACED = Replaced(ReplacedConfig(), TOKENIZER)
 FILL = FillMask(FillMaskConfig(top_k=3), TOKENIZER)
 
@@ -103,3 +104,15 @@ def test_scoring_tasks_are_built_by_name() -> None:
     assert isinstance(build_task(task_config("fill-mask"), TOKENIZER), FillMask)
     with pytest.raises(ElectraError, match="did you mean replaced"):
         task_config("replacd")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_a_filled_text_has_its_spaces_whatever_the_kind_of_tokenizer(kind: Kind) -> None:
+    tokenizer = train_tokenizer(["the good film was playing", "good films"] * 9, vocab_size=300, kind=kind)
+    fill = FillMask(FillMaskConfig(), tokenizer)
+    for text, filled in (("the [MASK] was", "the film was"), ("[MASK] was", "film was"), ("the [MASK]", "the film")):
+        (token,) = tokenizer.encode_documents(["the film"])[0].ids[1:]
+        batch, examples = collate([fill.encode(Example(text=text))], 16, tokenizer.pad_id, False), [Example(text=text)]
+        outputs = torch.full((*batch.tokens.shape, 1, 2), float(token))
+        (masks,) = fill.decode(outputs, batch, examples)[0].output["masks"]
+        assert [candidate["sequence"] for candidate in masks] == [filled]

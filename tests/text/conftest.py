@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from electra.text.tokenizer import Tokenizer, train
+from electra.text.tokenizer import Tokenizer
+from electra.text.train_tokenizer import train
 
 ENGLISH = [
     "The café on the corner opens at seven. Nobody came before eight!",

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tokenizers as hf
@@ -11,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from electra.errors import ElectraError, ExitCode
-from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer, load, train, train_on_files
+from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer, load
+from electra.text.train_tokenizer import Kind, train
 
 SENTENCES = [
     "The café opens at seven; NOBODY came.",
@@ -19,91 +19,11 @@ SENTENCES = [
     "unseen: ЖЫШ 龘 🙂 x" + "y" * 200,
     "[CLS] written [MASK] out [SEP]",
     "cafe\u0301 İstanbul ß",
+    '(in brackets), "quoted"\nand  spaced ',
     "",
 ]
 
 VOCABULARY = [*SPECIAL_TOKENS, "the", "cafe", "caf", "##é", "opens", "##s", "中", "国"]
-
-
-# -- training ------------------------------------------------------------------------------------------------------------
-
-
-def test_vocabulary_begins_with_the_special_tokens(tokenizer: Tokenizer) -> None:
-    assert [tokenizer.token_text(token) for token in range(5)] == list(SPECIAL_TOKENS)
-    assert tokenizer.special_ids == (0, 1, 2, 3, 4)
-    assert sorted(tokenizer.backend.get_vocab().values()) == list(range(tokenizer.vocab_size))
-    # the alphabet is handed to the library's trainer as special tokens; it must not stay special
-    assert len(tokenizer.backend.get_added_tokens_decoder()) == 5
-
-
-def test_training_is_the_same_in_every_process(texts: list[str], tokenizer: Tokenizer) -> None:
-    program = (
-        "import sys, json; from electra.text.tokenizer import train;"
-        "print(train(json.load(sys.stdin), 400, min_frequency=1).fingerprint)"
-    )
-    command = [sys.executable, "-c", program]
-    runs = [subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True) for _ in range(3)]
-    assert {run.stdout.strip() for run in runs} == {tokenizer.fingerprint}
-
-
-def test_accents_and_case_are_kept_by_default(tokenizer: Tokenizer) -> None:
-    assert tokenizer.decode(tokenizer.encode("The café").ids) == "The café"
-
-
-def test_lowercase_and_accent_stripping_are_separate(texts: list[str]) -> None:
-    lower = train(texts, 400, min_frequency=1, lowercase=True)
-    assert lower.decode(lower.encode("The CAFÉ").ids) == "the café"
-    stripped = train(texts, 400, min_frequency=1, strip_accents=True)
-    assert stripped.decode(stripped.encode("The café").ids) == "The cafe"
-
-
-def test_chinese_characters_stand_alone(tokenizer: Tokenizer) -> None:
-    assert tokenizer.encode("我们去公园").tokens[1:-1] == list("我们去公园")
-    assert not any(token.startswith("##") and "\u4e00" <= token[2] <= "\u9fff" for token in tokenizer.backend.get_vocab())
-
-
-def test_alphabet_leaves_room_and_keeps_the_frequent() -> None:
-    characters = [chr(0x4E00 + number) for number in range(500)]
-    texts = ["".join(character * (1000 - number) for number, character in enumerate(characters))]
-    trained = train(texts, 205)
-    assert [token for token in characters if trained.backend.token_to_id(token) is not None] == characters[:150]
-    assert trained.vocab_size <= 205
-
-
-def test_rare_characters_do_not_get_a_token() -> None:
-    trained = train(["common words " * 20_000 + "龘龘"], 64)
-    assert trained.backend.token_to_id("龘") is None
-    assert trained.encode("common words").ids[1:-1] != [trained.unk_id] * 2
-
-
-def test_training_on_files_tells_what_it_read(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("the café\n\nthe\x00 caf\n", encoding="utf-8")
-    (tmp_path / "b.jsonl").write_text('{"text": "the text"}\n{"text": " "}\n', encoding="utf-8")
-    trained = train_on_files([tmp_path], 64)
-    assert trained.documents == 3
-    assert trained.bytes == len("the caféthe cafthe text".encode())
-    assert trained.counts == {"dropped: empty documents": 1, "removed: nul characters": 1, "read: files in utf-8": 2}
-    assert trained.tokenizer.backend.token_to_id("the") is not None
-
-
-@pytest.mark.parametrize("texts", [[], [""], [" \n"]])
-def test_no_text_is_an_error(texts: list[str]) -> None:
-    with pytest.raises(ElectraError) as caught:
-        train(texts, 64)
-    assert caught.value.code == "E-D112"
-
-
-def test_wrong_arguments_of_training() -> None:
-    with pytest.raises(ElectraError, match=r"E-C103.* 10 is too few"):
-        train(["a"], 10)
-    with pytest.raises(ElectraError, match="E-C105"):
-        train(iter(["a"]), 64)
-
-
-def test_errors_of_reading_come_through_the_trainer(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"\xff")
-    with pytest.raises(ElectraError, match="E-D100"):
-        train_on_files([tmp_path], 64)
 
 
 # -- encoding ------------------------------------------------------------------------------------------------------------
@@ -158,14 +78,14 @@ def test_saved_and_loaded_is_the_same(tokenizer: Tokenizer, tmp_path: Path) -> N
         assert loaded.vocab_size == tokenizer.vocab_size
 
 
-@pytest.mark.parametrize("lowercase", [False, True])
-@pytest.mark.parametrize("strip_accents", [False, True])
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize(("lowercase", "strip_accents"), [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("model_type", [None, "electra", "modernbert"])
 def test_transformers_gives_the_same_ids(
-    texts: list[str], tmp_path: Path, lowercase: bool, strip_accents: bool, model_type: str | None
+    texts: list[str], tmp_path: Path, kind: Kind, lowercase: bool, strip_accents: bool, model_type: str | None
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    ours = train(texts, 300, min_frequency=1, lowercase=lowercase, strip_accents=strip_accents)
+    ours = train(texts, 300, kind=kind, min_frequency=1, lowercase=lowercase, strip_accents=strip_accents)
     ours.save(tmp_path)
     if model_type:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))

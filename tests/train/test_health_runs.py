@@ -18,7 +18,7 @@ from electra.config import load
 from electra.data import loader
 from electra.data.masking import Drawn, draw
 from electra.events import Event, EventLog
-from electra.text import corpus
+from electra.text import build
 from electra.text import tokenizer as tokenizers
 from electra.train.health import State
 from electra.train.loop import Span, train
@@ -100,7 +100,7 @@ def test_a_rate_that_rises_without_end_diverges(run: Run) -> None:
 def test_a_generator_that_knows_the_text_by_heart_is_too_strong(run: Run, tokenizer_dir: Path, tmp_path: Path) -> None:
     """One word, over and over: soon nothing is replaced any more."""
     (tmp_path / "text.txt").write_text("\n\n".join([" ".join(["wooden"] * 60)] * 200), encoding="utf-8")
-    corpus.build([tmp_path / "text.txt"], tokenizers.load(tokenizer_dir), tmp_path / "corpus")
+    build.build([tmp_path / "text.txt"], tokenizers.load(tokenizer_dir), tmp_path / "corpus")
     course = run("test-modern", "rtd", "phases.rtd.optimizer.lr=5e-3", steps=70, text=tmp_path / "corpus")
     assert course.verdicts["discriminator"][-1] == State.GENERATOR_TOO_STRONG
     assert course.verdicts["generator"][-1] in (State.LEARNING, State.HEALTHY)

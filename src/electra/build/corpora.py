@@ -24,9 +24,12 @@ from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.text.corpus import Corpus
 from electra.text.tokenizer import Tokenizer
+from electra.text.words import unspaced
 
 #: tokens whose frequencies give the unigram entropy
 _UNIGRAM_TOKENS = 4_000_000
+#: tokens of each corpus that are looked at for text without spaces
+_UNSPACED_TOKENS = 1 << 16
 _NAME = re.compile(r"[\w.-]+")
 
 
@@ -106,12 +109,16 @@ class Corpora:
         config: where they are.
         rows: how their documents become rows.
         seed: of the run.
+        words: give each row the target `word_starts`.
 
     Raises:
         ElectraError: E-D470, they were not built with the same tokenizer; and what opening one raises.
     """
 
-    def __init__(self, config: CorpusConfig, rows: PackedRowsConfig | PairRowsConfig, seed: int) -> None:
+    def __init__(
+        self, config: CorpusConfig, rows: PackedRowsConfig | PairRowsConfig, seed: int, *, words: bool = False
+    ) -> None:
+        self._words = words
         paths = [config.path] if config.path else [source.path for source in config.sources]
         self.corpora = [Corpus(path) for path in paths]
         self.names = [source.name for source in config.sources] or ["corpus"]
@@ -143,9 +150,10 @@ class Corpora:
         key = seed if len(self.corpora) == 1 else fold_seed(seed, "source", name)
         match config:
             case PackedRowsConfig(length=length):
-                rows: Rows = PackedRows(corpus, length)
+                rows: Rows = PackedRows(corpus, length, words=self._words)
             case PairRowsConfig():
-                rows = PairRows(corpus, config, key, cls_id=self.tokenizer.cls_id, sep_id=self.tokenizer.sep_id)
+                ids = {"cls_id": self.tokenizer.cls_id, "sep_id": self.tokenizer.sep_id}
+                rows = PairRows(corpus, config, key, **ids, words=self._words)
         return Source(name=name, rows=rows, weight=weight, seed=key)
 
     def verify(self) -> None:
@@ -175,6 +183,15 @@ class Corpora:
             }
             for name, corpus, share in zip(self.names, self.corpora, self.mixture.shares, strict=True)
         ]
+
+    def unsegmented(self) -> float:
+        """Share of the rows' tokens that are of a script without spaces, in corpora that no segmenter has seen."""
+        table, found = unspaced(self.tokenizer), 0.0
+        for corpus, share in zip(self.corpora, self.mixture.shares, strict=True):
+            if corpus.manifest.segmenter is None:
+                tokens = corpus.tokens(0, 0, min(corpus.shards[0].tokens, _UNSPACED_TOKENS))
+                found += share * float(table[tokens].mean())
+        return found
 
     def unigram_entropy(self) -> float:
         """Entropy in nats of single tokens of the mixture: what a model loses that knows no more than frequencies."""

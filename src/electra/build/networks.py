@@ -24,6 +24,7 @@ from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
+from electra.models.grow import grown
 from electra.models.heads import MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir
 from electra.models.modern import ModernConfig
@@ -31,6 +32,7 @@ from electra.models.tying import DeltaEmbeddings, tie
 from electra.objectives.masked import MaskedLanguageModel
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.rtd import Discriminator, Rtd, RtdConfig
+from electra.text.extend_tokenizer import pieces_of_new_tokens
 from electra.text.tokenizer import Tokenizer
 
 
@@ -76,10 +78,7 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
     """
     if init.from_ is None or init.weights == "fresh":
         return None
-    source = load_model_dir(init.from_)
-    if source.tokenizer().fingerprint != tokenizer.fingerprint:
-        raise ElectraError("E-M451", str(init.from_), "the corpus was built with another tokenizer than this model's",
-                           f"build the corpus with --tokenizer {init.from_}")  # fmt: skip
+    source = _speaking(init.from_, tokenizer)
     theirs, ours = to_tree(source.encoder.config), to_tree(config)
     if theirs["type"] != ours["type"]:
         raise ElectraError("E-M450", str(init.from_), f"its encoder is {theirs['type']}, the recipe's {ours['type']}",
@@ -90,6 +89,23 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
         raise ElectraError("E-M450", str(init.from_), f"its encoder differs from the recipe's: {cause}",
                            "add " + " ".join(f"encoder.{name}={theirs[name]}" for name in different))  # fmt: skip
     return source
+
+
+def _speaking(path: Path, tokenizer: Tokenizer) -> ModelDir:
+    """The model directory at `path`, grown where `tokenizer` is its own with more tokens.
+
+    Raises:
+        ElectraError: E-M451 its tokenizer is another one.
+    """
+    source = load_model_dir(path)
+    own = source.tokenizer()
+    if own.fingerprint == tokenizer.fingerprint:
+        return source
+    pieces = pieces_of_new_tokens(own, tokenizer)
+    if pieces is None:
+        raise ElectraError("E-M451", str(path), "the corpus was built with another tokenizer than this model's, which is "
+                           "no extension of it either", f"build the corpus with --tokenizer {path}")  # fmt: skip
+    return grown(source, own.vocab_size, pieces)
 
 
 def build_objective(
@@ -127,18 +143,18 @@ def build_objective(
         build_encoder(generator_config(encoder, generator)), MlmHead(generator_config(encoder, generator))
     )
     if source is not None:
-        _fill_generator(small, source, init)
+        _fill_generator(small, source, init, tokenizer)
     tie(small.encoder, main, config.tying, config.shared_layers)
     if source is None and isinstance(main.embeddings, DeltaEmbeddings):
         main.embeddings.start_at_source()
     return Rtd(small, Discriminator(main, rtd_head), config, tokenizer.mask_id, provenance)
 
 
-def _fill_generator(generator: MaskedLanguageModel, source: ModelDir, init: PretrainInitConfig) -> None:
+def _fill_generator(generator: MaskedLanguageModel, source: ModelDir, init: PretrainInitConfig, tokenizer: Tokenizer) -> None:
     """First weights of the generator beside a loaded discriminator.
 
     Raises:
-        ElectraError: E-M452 what `init.generator` names does not fit.
+        ElectraError: E-M451 what `init.generator` names has another tokenizer, E-M452 its sizes do not fit.
     """
     if source.generator is not None:
         _copy(generator.encoder, source.generator.encoder, "the generator beside init.from")
@@ -148,7 +164,7 @@ def _fill_generator(generator: MaskedLanguageModel, source: ModelDir, init: Pret
         if source.mlm_head is not None:
             _copy(generator.head, source.mlm_head, 'init.generator="lowest-layers"')
     elif init.generator != "fresh":
-        other = load_model_dir(Path(init.generator))
+        other = _speaking(Path(init.generator), tokenizer)
         _copy(generator.encoder, other.encoder, init.generator)
         if other.mlm_head is None:
             raise ElectraError(

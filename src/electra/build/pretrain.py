@@ -145,6 +145,8 @@ class PretrainRecipe:
 MICRO_TOKENS = 8192
 #: seconds of timed steps for each phase of a run with a time budget
 _PROBE_SECONDS = 6.0
+#: share of tokens without spaces from which on a segmenter is worth a word
+_MUCH_UNSPACED = 0.1
 
 
 def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path:
@@ -181,9 +183,11 @@ class Setting:
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         self.recipe = recipe
-        self.corpora = Corpora(recipe.corpus, recipe.rows, recipe.run.seed)
-        self.tokenizer = self.corpora.tokenizer
         self.phases = {name: phase for name, phase in recipe.phases.items() if phase.share > 0}
+        #: whether a phase draws words
+        self.needs_words = any(phase.objective.masking.needs_words for phase in self.phases.values())
+        self.corpora = Corpora(recipe.corpus, recipe.rows, recipe.run.seed, words=self.needs_words)
+        self.tokenizer = self.corpora.tokenizer
         self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
         self.fingerprints = self.corpora.fingerprints
 
@@ -312,11 +316,19 @@ class _Run:
             precision="bf16" if resolved["bf16"] else "fp32",
             tokens_per_step=recipe.batch.rows * recipe.rows.length,
         )
+        if found is None and self.setting.needs_words:
+            _say_what_a_word_is(self.setting.corpora, log)
 
     def _say_what_is_new(self, source: ModelDir | None, log: EventLog) -> None:
-        """Networks of the first phase that `init.from` does not bring."""
+        """Networks of the first phase that `init.from` does not bring, and tokens that it has not seen."""
         recipe = self.setting.recipe
-        if source is None or self.setting.phases[self.spans[0].name].objective.type != "rtd":
+        if source is None:
+            return
+        old, new = source.tokenizer().vocab_size, self.setting.tokenizer.vocab_size
+        if new > old:
+            log.emit("warning", code="E-M456", message=f"the corpus's tokenizer extends that of {source.path}: {new - old:,} "
+                     f"new embedding rows, each the mean of its pieces' rows, behind {old:,} old ones")  # fmt: skip
+        if self.setting.phases[self.spans[0].name].objective.type != "rtd":
             return
         if source.rtd_head is None:
             log.emit("warning", code="E-M454", message=f"{source.path} has no discriminator head: a fresh one is trained")
@@ -348,3 +360,11 @@ class _Run:
         log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
         train(t, state, stop)
         t.objective.export(self.exported(index))
+
+
+def _say_what_a_word_is(corpora: Corpora, log: EventLog) -> None:
+    """Warns where much of the text has no spaces, and no segmenter has said where its words begin."""
+    share = corpora.unsegmented()
+    if share > _MUCH_UNSPACED:
+        log.emit("warning", code="E-D242", message=f"{share:.0%} of the tokens are of a script without spaces, in a corpus "
+                 "that was built without --segmenter: masking takes each of them for a word")  # fmt: skip

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from electra.dist import fold_seed
 from electra.errors import ElectraError
 
 Array = npt.NDArray[np.generic]
+T = TypeVar("T", bound=np.generic)
 
 _BUCKET = 8  # rows of examples are padded to a multiple of this, so that few shapes occur
 _WINDOW = 50  # batches whose examples are sorted by length together
@@ -134,10 +136,14 @@ def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
     )
     if arrays[0].ndim == 0:
         return np.array(arrays, dtype=dtype)
-    stacked = np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype)
+    return grid.flat(_filled(np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype), arrays))
+
+
+def _filled(padding: npt.NDArray[T], arrays: Sequence[Array]) -> npt.NDArray[T]:
+    """`padding` [B, L] with an array at the beginning of each row."""
     for row, array in enumerate(arrays):
-        stacked[row, : len(array)] = array
-    return grid.flat(stacked)
+        padding[row, : len(array)] = array
+    return padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +152,7 @@ class PretrainLoader:
 
     Args:
         mixture: the rows, and the keys of their order, masks and noise.
-        masking: how many positions are drawn.
+        masking: which positions are drawn; where it needs words, the rows have the target `word_starts`.
         cls_id, sep_id, mask_id: tokens that are never drawn.
         pad_id: fills up short rows.
         batch_rows: rows of one step, over all processes.
@@ -218,7 +224,10 @@ class PretrainLoader:
         items = [sources[source].rows[row] for source, row in zip(picks.sources.tolist(), picks.rows.tolist(), strict=True)]
         grid = Grid.of(items, self.mixture.length, self.pad_id, self.packed)
         allowed = candidates(grid.tokens, grid.real, (self.cls_id, self.sep_id, self.mask_id))
-        drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise)
+        word_starts = None
+        if self.masking.needs_words:
+            word_starts = _filled(np.ones(grid.tokens.shape, np.bool_), [item.targets["word_starts"] for item in items])
+        drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise, word_starts)
         index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
         targets = {"drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask, "candidates": allowed}
         return grid.batch(targets, {"drawn": float(drawn.weight.sum())}), noise

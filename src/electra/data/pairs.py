@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from electra.errors import ElectraError
 from electra.text.corpus import Corpus
 
 Ints = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
 
 _SHORTEST = 5  # tokens of the shortest target, specials included
 _ROW_BITS = 24  # a key is (document, row of the document): room for 2**24 rows of one document, 2**39 documents
@@ -50,7 +51,7 @@ class PairRowsConfig:
         builder: `paper` loses nothing; `reference` loses what the published code loses.
     """
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["pairs"] = "pairs"
     length: int = 128
     single_segment: float = 0.1
@@ -86,10 +87,14 @@ class PairRows:
         config: format.
         seed: key of everything that is drawn.
         cls_id, sep_id: the tokens around the segments.
+        words: give each row the target `word_starts`, bool [n]: which tokens begin a word.
     """
 
-    def __init__(self, corpus: Corpus, config: PairRowsConfig, seed: int, *, cls_id: int, sep_id: int) -> None:
+    def __init__(
+        self, corpus: Corpus, config: PairRowsConfig, seed: int, *, cls_id: int, sep_id: int, words: bool = False
+    ) -> None:
         self.length = config.length
+        self._words = words
         self.dropped = 0
         self._corpus = corpus
         self._config = config
@@ -123,19 +128,25 @@ class PairRows:
         start = int(self._starts[index])
         last = index + 1 == self._first_row[document + 1]
         stop = end - offset - 2 if last else int(self._starts[index + 1])
-        text = self._corpus.tokens(shard, offset + 1 + start, offset + 1 + stop).astype(np.int64)
+        stored = shard, offset + 1 + start, offset + 1 + stop
+        text = self._corpus.tokens(*stored).astype(np.int64)
         draws = self._draws(np.array([document]), np.array([number]))
         sentences = np.diff(_ends_within(self._corpus.sentence_ends(shard, local), start, stop), prepend=start)
         in_first = np.repeat(self._split(sentences, int(draws.half[0]), bool(draws.coin[0])), sentences)
-        first, second = text[in_first][: self.length - 2], text[~in_first]
+        first, second = np.flatnonzero(in_first)[: self.length - 2], np.flatnonzero(~in_first)
         second = second[: max(0, self.length - len(first) - 3)]
-        return self._encoded(first, second, truncated=len(text) - len(first) - len(second))
-
-    def _encoded(self, first: Ints, second: Ints, truncated: int) -> Encoded:
-        tail = [second, [self._sep_id]] if len(second) else []
-        tokens = np.concatenate([[self._cls_id], first, [self._sep_id], *tail]).astype(np.int64)
+        tokens = self._joined(text, first, second, self._cls_id, self._sep_id)
         types = (np.arange(len(tokens)) >= len(first) + 2).astype(np.int64)
-        return Encoded(tokens=tokens, types=types, truncated=truncated)
+        targets = {}
+        if self._words:
+            targets["word_starts"] = self._joined(self._corpus.word_starts(*stored), first, second, True, True)
+        return Encoded(tokens=tokens, types=types, targets=targets, truncated=len(text) - len(first) - len(second))
+
+    @staticmethod
+    def _joined(text: npt.NDArray[T], first: Ints, second: Ints, cls: int, sep: int) -> npt.NDArray[T]:
+        """[CLS] A [SEP] B [SEP] of one number for each token of a text, A and B given by their places in it."""
+        tail = [text[second], [sep]] if len(second) else []
+        return np.concatenate([[cls], text[first], [sep], *tail]).astype(text.dtype)
 
     def _draws(self, documents: Ints, numbers: Ints) -> _Draws:
         """For rows `numbers` of `documents`, both int64 [n]."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ _ROUNDS = 8  # four are the least that theory asks for; small squares mix better
 class PackedRowsConfig:
     """Documents one behind the other, cut every `length` tokens."""
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__ = STRICT
     type: Literal["packed"] = "packed"
     length: int = 128
 
@@ -64,11 +64,13 @@ class PackedRows:
     Args:
         corpus: the stored documents.
         length: tokens of a row.
+        words: give each row the target `word_starts`, bool [n]: which tokens begin a word.
     """
 
-    def __init__(self, corpus: Corpus, length: int) -> None:
+    def __init__(self, corpus: Corpus, length: int, *, words: bool = False) -> None:
         self.length = length
         self._corpus = corpus
+        self._words = words
         self._tokens = np.array([shard.tokens for shard in corpus.shards], dtype=np.int64)
         self._first_row = running_start(-(-self._tokens // length))
 
@@ -98,7 +100,8 @@ class PackedRows:
         inner = offsets[np.searchsorted(offsets, kind(start), side="right") : np.searchsorted(offsets, kind(stop))]
         segments = np.zeros(stop - start, dtype=np.int64)
         segments[inner - start] = 1
-        return Encoded(tokens=tokens, types=np.zeros_like(tokens), segments=np.cumsum(segments))
+        targets = {"word_starts": self._corpus.word_starts(shard, start, stop)} if self._words else {}
+        return Encoded(tokens=tokens, types=np.zeros_like(tokens), segments=np.cumsum(segments), targets=targets)
 
 
 def running_start(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -88,8 +88,12 @@ class ModelDir:
     dropped: tuple[str, ...] = ()
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the directory. Raises ElectraError where there is none or it is broken."""
-        return load_tokenizer(self.path)
+        """The tokenizer of the directory; of a `generator` without one, that of the directory around it.
+
+        Raises ElectraError where there is none or it is broken.
+        """
+        own = self.path.name != "generator" or any((self.path / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+        return load_tokenizer(self.path if own else self.path.parent)
 
 
 # -- saving -------------------------------------------------------------------------------------------------------------

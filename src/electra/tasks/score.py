@@ -141,7 +141,8 @@ class FillMask:
     def _candidate(self, text: str, start: int, end: int, token: int, score: float) -> dict[str, object]:
         token_text = self.tokenizer.token_text(token)
         before = text[:start].rstrip() if token_text.startswith("##") else text[:start]  # a continuation joins the word before
-        sequence = before + token_text.removeprefix("##") + text[end:]
+        surface = self.tokenizer.surface(token)
+        sequence = before + (surface if before else surface.lstrip(" ")) + text[end:]
         return {"score": score, "token": token, "token_str": token_text, "sequence": sequence}
 
 

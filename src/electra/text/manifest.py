@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.storage import MANIFEST
+from electra.text.filters import NO_FILTERS, FilterOptions
 
 FORMAT_VERSION = 1
 #: above this share of [UNK], the tokenizer does not suit the text
@@ -39,11 +40,13 @@ class Manifest:
         tokenizer: fingerprint of the tokenizer.
         vocab_size, pad_id, unk_id, cls_id, sep_id, mask_id: of the tokenizer.
         seed: of the documents' order within shards.
+        segmenter: what said where words begin; None = the vocabulary does, and nothing is stored.
         sources: files read.
         documents: as stored.
         tokens: as stored, [CLS] and [SEP] of every document included.
         unknown_tokens: how many of them are [UNK].
         text_bytes: UTF-8 bytes of the clean text.
+        filters: which documents were to stay.
         counts: files read by encoding; what was skipped, dropped, removed, replaced and split, by cause.
         lengths: documents by length: {n: those with more than n / 2 and at most n tokens}.
         shards: the files, in order.
@@ -70,6 +73,8 @@ class Manifest:
     lengths: dict[int, int]
     shards: tuple[Shard, ...]
     samples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    segmenter: str | None = None
+    filters: FilterOptions = NO_FILTERS
 
     def to_json(self) -> bytes:
         """As it stands in the file."""

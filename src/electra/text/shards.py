@@ -1,86 +1,80 @@
 """Rows of tokens -> Arrow shards.
 
-In: documents as numbers, one after the other. Out: `shard-00000.arrow` ..., each with its size and hash. Documents wait in
-memory until there are enough tokens for a shard, are shuffled, keyed by (seed, number of the shard), and written as one record
-batch, uncompressed, so that a reader maps each column as one array.
+In: record batches with a document a row, one after the other. Out: `shard-00000.arrow` ..., each with its size and hash.
+Documents wait in memory until there are enough tokens for a shard, are shuffled, keyed by (seed, number of the shard), and
+written as one record batch, uncompressed, so that a reader maps each column as one array.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from electra.storage import sync
 from electra.text.manifest import Shard
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A document as it is stored: [CLS] ... [SEP], and where its sentences end."""
-
-    tokens: npt.NDArray[np.uint32]
-    sentence_ends: npt.NDArray[np.uint32]
-
-
 class ShardWriter:
-    """Writes a shard whenever the rows added have `shard_tokens` tokens; `finish` writes the rest.
+    """Collects the documents of one shard after the other.
 
     Args:
         directory: where the files go.
-        vocab_size: decides between two and four bytes a token.
-        shard_tokens: at most 2^30, so that offsets fit into 32 bits.
         seed: keys the order of the documents within each shard.
+        shards: those that lie there already.
     """
 
-    def __init__(self, directory: Path, vocab_size: int, shard_tokens: int, seed: int) -> None:
-        self._directory, self._shard_tokens, self._seed = directory, shard_tokens, seed
-        self._dtype = np.uint16 if vocab_size <= 1 << 16 else np.uint32
-        self._rows: list[Row] = []
-        self._tokens = 0
-        self._shards: list[Shard] = []
+    def __init__(self, directory: Path, seed: int, shards: Iterable[Shard] = ()) -> None:
+        self._directory, self._seed = directory, seed
+        self.shards = list(shards)
+        self.tokens = 0
+        self._waiting: list[pa.RecordBatch] = []
 
-    def add(self, row: Row) -> None:
-        self._rows.append(row)
-        self._tokens += len(row.tokens)
-        if self._tokens >= self._shard_tokens:
-            self._write_shard()
+    def add(self, rows: pa.RecordBatch, tokens: int) -> None:
+        """Documents for the shard that is not written yet, `tokens` in all."""
+        self._waiting.append(rows)
+        self.tokens += tokens
 
-    def finish(self) -> tuple[Shard, ...]:
-        if self._rows:
-            self._write_shard()
-        return tuple(self._shards)
+    def write(self) -> None:
+        """The documents that were added since the last time become a shard."""
+        batch, name = self._shuffled(), f"shard-{len(self.shards):05d}.arrow"
+        with (self._directory / name).open("wb") as file:
+            hashing = _Hashing(file)
+            with pa.ipc.new_file(pa.PythonFile(hashing, "w"), batch.schema) as shard:
+                shard.write_batch(batch)
+            size, digest = file.tell(), hashing.digest.hexdigest()
+        sync(self._directory / name)
+        self.shards.append(Shard(file=name, documents=len(batch), tokens=self.tokens, bytes=size, blake2b=digest))
+        self.tokens = 0
 
-    def _write_shard(self) -> None:
-        number, rows = len(self._shards), self._rows
+    def _shuffled(self) -> pa.RecordBatch:
+        """What is waiting, in the shard's order; it waits no longer, so that memory holds it twice at most."""
+        table = pa.Table.from_batches(self._waiting).combine_chunks()
+        self._waiting = []
         # raw bits of a counter-based generator: unlike `permutation`, promised never to change
-        order = np.argsort(np.random.Philox(key=[self._seed % 2**64, number]).random_raw(len(rows)), kind="stable")
-        batch = pa.record_batch(
-            {
-                "tokens": _lists([rows[index].tokens for index in order], self._dtype),
-                "sentence_ends": _lists([rows[index].sentence_ends for index in order], np.uint32),
-            }
-        )
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, batch.schema) as file:
-            file.write_batch(batch)
-        data = memoryview(sink.getvalue())
-        name = f"shard-{number:05d}.arrow"
-        write(self._directory / name, data)
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        self._shards.append(Shard(file=name, documents=len(rows), tokens=self._tokens, bytes=len(data), blake2b=digest))
-        self._rows, self._tokens = [], 0
+        bits = np.random.Philox(key=[self._seed % 2**64, len(self.shards)]).random_raw(len(table))
+        (batch,) = table.take(pa.array(np.argsort(bits, kind="stable"))).to_batches()
+        return batch
 
 
-def _lists(arrays: Sequence[npt.NDArray[np.uint32]], dtype: type[np.uint16 | np.uint32]) -> pa.ListArray:
-    offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
-    np.cumsum([len(array) for array in arrays], out=offsets[1:])
-    return pa.ListArray.from_arrays(offsets, np.concatenate(arrays).astype(dtype))
+class _Hashing:
+    """A file that is hashed while it is written."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.blake2b(digest_size=16)
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def write(path: Path, data: bytes | memoryview) -> None:

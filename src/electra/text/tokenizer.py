@@ -1,12 +1,8 @@
-"""WordPiece tokenizers: train one, load any `tokenizer.json` or BERT `vocab.txt`, save one that transformers loads.
+"""Tokenizers: load any `tokenizer.json` or BERT `vocab.txt`, save one that transformers loads.
 
-In: texts, or files of a tokenizer. Out: a frozen `Tokenizer` around the Rust tokenizer of Hugging Face, which always adds
-[CLS] A [SEP] (B [SEP]), never truncates and never pads: lengths are the business of those who make batches.
-
-Training is deterministic, which the library's own trainer is not: there, the numbers of `##x` pieces and the cut of the
-alphabet follow the order of a hash table, and ties between merges follow these numbers. So the texts are read twice: once to
-choose the alphabet (characters by frequency until 99.99 % of the text is covered), once to count words; the alphabet and its
-`##` forms are handed to the trainer in a fixed order.
+In: files of a tokenizer. Out: a frozen `Tokenizer` around the Rust tokenizer of Hugging Face, which always adds
+[CLS] A [SEP] (B [SEP]), never truncates and never pads: lengths are the business of those who make batches. New ones are
+trained in train_tokenizer.py and extended in extend_tokenizer.py.
 """
 
 from __future__ import annotations
@@ -15,38 +11,27 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import tokenizers as hf
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from electra.errors import ElectraError
 from electra.storage import unwritable
-from electra.text.clean import Counts
-from electra.text.drops import Drops
-from electra.text.readers import READ_DEFAULTS, ReadOptions, read
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-#: a vocabulary below this cannot hold an alphabet
-SMALLEST_VOCABULARY = 64
-
-#: share of all characters that the alphabet covers; the rest becomes [UNK]
-_COVERAGE = 0.9999
-#: share of the vocabulary that the alphabet may take; Chinese needs most of it for single characters
-_ALPHABET_SHARE = 0.75
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A tokenizer and the numbers of its special tokens. Make one with `load` or `train`."""
+    """A tokenizer and the numbers of its special tokens. Make one with `load` or `train_tokenizer.train`."""
 
     backend: hf.Tokenizer
     pad_id: int
@@ -59,6 +44,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of tokens, added ones included: one more than the greatest id."""
         return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def model(self) -> str:
+        """The library's name of its kind: WordPiece, BPE, Unigram or WordLevel."""
+        return type(self.backend.model).__name__
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -103,6 +93,17 @@ class Tokenizer:
             raise IndexError(f"token {token_id} of {self.vocab_size}")
         return text
 
+    def surface(self, token_id: int) -> str:
+        """What a token stands for in a text: without `##`; with the space before a word where the token brings it."""
+        text = self.token_text(token_id)
+        match self.backend.decoder:
+            case decoders.WordPiece():
+                return text.removeprefix("##")
+            case decoders.Metaspace():
+                return text.replace("\u2581", " ")
+            case _:
+                return self.backend.decode([token_id], skip_special_tokens=False)
+
     def save(self, directory: str | Path) -> None:
         """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer.
 
@@ -134,7 +135,10 @@ def _transformers_class(backend: hf.Tokenizer) -> dict[str, object]:
     normalizer = tree["normalizer"] or {}
     parts = (tree["model"].get("type"), normalizer.get("type"), (tree["pre_tokenizer"] or {}).get("type"))
     if parts != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
-        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+        inputs = ["input_ids", "token_type_ids", "attention_mask"]  # without it, pairs would have no types
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, "model_input_names": inputs
+        }  # fmt: skip
     return {
         "tokenizer_class": "BertTokenizer",
         "do_lower_case": normalizer["lowercase"],
@@ -162,15 +166,15 @@ def load(path: str | Path) -> Tokenizer:
     if file is None:
         raise ElectraError("E-C104", str(path), "no tokenizer.json or vocab.txt", "give a tokenizer's directory or file")
     if file.suffix == ".txt":
-        return _complete(_from_vocabulary(file), str(file))
+        return complete(_from_vocabulary(file), str(file))
     try:
         backend = hf.Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises plain Exceptions
         raise ElectraError("E-D110", str(file), f"not a tokenizer: {error}", "save the tokenizer again") from None
-    return _complete(backend, str(file))
+    return complete(backend, str(file))
 
 
-def _complete(backend: hf.Tokenizer, where: str) -> Tokenizer:
+def complete(backend: hf.Tokenizer, where: str) -> Tokenizer:
     """`backend` with special tokens known, [CLS] A [SEP] B [SEP] around texts, no truncation and no padding."""
     missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
     if missing:
@@ -205,10 +209,10 @@ def _from_vocabulary(file: Path) -> hf.Tokenizer:
     cased = any(token != token.lower() for token in tokens if token not in SPECIAL_TOKENS and not token.startswith("[unused"))
     lowercase = bool(config.get("do_lower_case", not cased))
     strip_accents = config.get("strip_accents")
-    return _wordpiece(vocabulary, lowercase, lowercase if strip_accents is None else bool(strip_accents))
+    return wordpiece(vocabulary, lowercase, lowercase if strip_accents is None else bool(strip_accents))
 
 
-def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool) -> hf.Tokenizer:
+def wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool) -> hf.Tokenizer:
     backend = hf.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lowercase
@@ -216,138 +220,3 @@ def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
     return backend
-
-
-# -- training ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A new tokenizer and what it was made from: documents, bytes of clean text, what was dropped or removed, some places."""
-
-    tokenizer: Tokenizer
-    documents: int
-    bytes: int
-    counts: Counts
-    samples: Mapping[str, Sequence[str]]
-
-
-def train_on_files(
-    paths: Sequence[str | Path],
-    vocab_size: int,
-    *,
-    options: ReadOptions = READ_DEFAULTS,
-    lowercase: bool = False,
-    strip_accents: bool = False,
-) -> Trained:
-    """A tokenizer from the documents of `paths`; see `readers.read` and `train`, whose errors it raises."""
-    texts = _CleanTexts(paths, options)
-    tokenizer = train(texts, vocab_size, lowercase=lowercase, strip_accents=strip_accents)
-    drops = texts.drops
-    return Trained(tokenizer=tokenizer, documents=texts.documents, bytes=texts.bytes, counts=drops.total, samples=drops.samples)
-
-
-class _CleanTexts:
-    """The texts of files, to be iterated more than once; what was lost is that of the latest pass."""
-
-    def __init__(self, paths: Sequence[str | Path], options: ReadOptions) -> None:
-        self._paths, self._options = paths, options
-        self.documents, self.bytes, self.drops = 0, 0, Drops()
-
-    def __iter__(self) -> Iterator[str]:
-        self.documents, self.bytes, self.drops = 0, 0, Drops()
-        for document in read(self._paths, self.drops, self._options):
-            self.drops.take(before=document.file)
-            self.documents += 1
-            self.bytes += len(document.text.encode())
-            yield document.text
-
-
-def train(
-    texts: Iterable[str],
-    vocab_size: int,
-    *,
-    lowercase: bool = False,
-    strip_accents: bool = False,
-    min_frequency: int = 2,
-) -> Tokenizer:
-    """A WordPiece tokenizer of `vocab_size` tokens, or fewer if the texts have no more. Same texts, same tokenizer.
-
-    Args:
-        texts: clean texts; iterated twice, so a list or any other iterable that can begin again.
-        vocab_size: all tokens, specials and alphabet included.
-        lowercase: "The" and "the" are one word.
-        strip_accents: "café" and "cafe" are one word.
-        min_frequency: how often a character or a pair must occur to get a token.
-
-    Raises:
-        ElectraError: E-C103 `vocab_size` is too small, E-C105 `texts` cannot be iterated twice, E-D112 no text.
-    """
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise ElectraError("E-C103", "vocab_size", f"{vocab_size} is too few tokens", f"use {SMALLEST_VOCABULARY} or more")
-    if iter(texts) is texts:
-        raise ElectraError("E-C105", "texts", "an iterator runs once, training reads twice", "give a list or an iterable class")
-    backend = _wordpiece({token: number for number, token in enumerate(SPECIAL_TOKENS)}, lowercase, strip_accents)
-    budget = int(_ALPHABET_SHARE * (vocab_size - len(SPECIAL_TOKENS)))
-    alphabet, continuing = _alphabet(texts, backend, budget, min_frequency)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=[*SPECIAL_TOKENS, *(f"##{character}" for character in continuing)],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    # made anew, because the trainer's "special tokens" are ordinary ones here
-    return _complete(_wordpiece(backend.get_vocab(), lowercase, strip_accents), "training")
-
-
-def _alphabet(texts: Iterable[str], backend: hf.Tokenizer, budget: int, min_frequency: int) -> tuple[list[str], list[str]]:
-    """The characters that get a token, and those of them that can stand inside a word and get a `##` token too.
-
-    The most frequent ones until `_COVERAGE` of the normalised text is reached or `budget` tokens are spent.
-    """
-    normalizer, pre_tokenizer = backend.normalizer, backend.pre_tokenizer
-    assert normalizer is not None
-    assert pre_tokenizer is not None
-    frequency = Counter[str]()
-    for code, count in _code_points(texts):
-        for character in normalizer.normalize_str(chr(code)).split():
-            frequency.update(dict.fromkeys(character, count))
-    total, covered = sum(frequency.values()), 0
-    if total == 0:
-        raise ElectraError("E-D112", "tokenizer training", "there is no text", "give files with text")
-    alphabet, continuing = list[str](), list[str]()
-    for character, count in sorted(frequency.items(), key=lambda item: (-item[1], item[0])):
-        inside = len(pre_tokenizer.pre_tokenize_str(f"a{character}")) == 1 and not _stands_alone(normalizer, character)
-        if covered >= _COVERAGE * total or count < min_frequency or len(alphabet) + len(continuing) + 1 + inside > budget:
-            break
-        covered += count
-        alphabet.append(character)
-        continuing += [character] if inside else []
-    return alphabet, continuing
-
-
-def _stands_alone(normalizer: Any, character: str) -> bool:
-    """Whether the normaliser puts spaces around it, as it does around Chinese characters."""
-    return " " in normalizer.normalize_str(f"a{character}")
-
-
-def _code_points(texts: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """(code point, occurrences) of all characters of `texts`."""
-    occurrences = np.zeros(0x110000, dtype=np.int64)
-    pending, size = list[str](), 0
-    for text in texts:
-        pending.append(text)
-        size += len(text)
-        if size >= 1 << 20:
-            occurrences += _histogram(pending)
-            pending, size = [], 0
-    occurrences += _histogram(pending)
-    return ((int(code), int(occurrences[code])) for code in np.flatnonzero(occurrences))
-
-
-def _histogram(texts: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "ignore"), dtype=np.uint32)
-    return np.bincount(codes, minlength=0x110000)

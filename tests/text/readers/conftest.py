@@ -21,7 +21,7 @@ class Reading:
 
     @property
     def lost(self) -> dict[str, int]:
-        return {cause: count for cause, count in self.drops.total.items() if not cause.startswith("read: ")}
+        return {cause: count for cause, count in self.drops.total.counts.items() if not cause.startswith("read: ")}
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def texts_of(path: Path, drops: Drops | None = None, document: DocumentKind = "b
 
 def lost(drops: Drops) -> dict[str, int]:
     """What was counted, but for the files that were read."""
-    return {cause: count for cause, count in drops.total.items() if not cause.startswith("read: ")}
+    return {cause: count for cause, count in drops.total.counts.items() if not cause.startswith("read: ")}
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -135,7 +135,7 @@ def test_one_very_long_line(tmp_path: Path, unit: str, document: DocumentKind) -
     tracemalloc.stop()
     assert found == length
     assert sizes <= LONGEST
-    assert drops.total["split: documents too long for one"] >= 20_000_000 // len(unit) * len(unit) // LONGEST
+    assert drops.total.counts["split: documents too long for one"] >= 20_000_000 // len(unit) * len(unit) // LONGEST
     assert peak < 12_000_000  # bytes: a few copies of what is read at once, and never the whole line
     assert seconds < 10
 
@@ -316,7 +316,7 @@ def test_a_folder_of_every_kind(reading: Read, tmp_path: Path) -> None:
     texts = everything(tmp_path)
     found = reading(tmp_path)
     assert found.texts == [texts[name] for name in sorted(texts)]
-    assert found.drops.total == {"read: files in utf-8": len(texts)}
+    assert found.drops.total.counts == {"read: files in utf-8": len(texts)}
     assert [file for file, _ in found.drops.take()] == [str(tmp_path / name) for name in sorted(texts)]
 
 
@@ -351,7 +351,7 @@ def test_names_that_are_not_utf_8(reading: Read, tmp_path: Path, kind: str) -> N
         reading(tmp_path)
     assert f"{SHOWN}{kind}" in str(caught.value)
     assert str(caught.value).isprintable()
-    assert f"{SHOWN}{kind}" in next(iter(reading(tmp_path, errors="skip").drops.samples.values()))[0]
+    assert f"{SHOWN}{kind}" in next(iter(reading(tmp_path, errors="skip").drops.total.samples.values()))[0]
 
 
 def test_what_cannot_be_read_is_left_out_where_the_user_says_so(reading: Read, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_what_cannot_be_read_is_left_out_where_the_user_says_so(reading: Read, t
     assert found.texts[:2] == ["fine", "0 a line"]
     assert len(found.texts) > 10_000
     assert found.lost == {"dropped: files that cannot be read": 2, "dropped: rests of files that cannot be read": 1}
-    (rest,) = found.drops.samples["dropped: rests of files that cannot be read"]
+    (rest,) = found.drops.total.samples["dropped: rests of files that cannot be read"]
     assert re.search(rf"c\.txt\.zst:{len(found.texts)}: cannot be read beyond byte [\d,]+ of its text: Truncated", rest)
 
 
@@ -377,21 +377,21 @@ def test_drops_are_counted_by_cause_and_file(tmp_path: Path) -> None:
     drops, taken = Drops(), list[tuple[str, dict[str, int]]]()
     cause = "dropped: empty documents"
     for document in read([tmp_path], drops):
-        taken += [(Path(file).name, dict(counts)) for file, counts in drops.take(before=document.file)]
+        taken += [(Path(file).name, dict(losses.counts)) for file, losses in drops.take(before=document.file)]
         drops.add("dropped: by someone else", document.file, document.line, document.text)
-    taken += [(Path(file).name, dict(counts)) for file, counts in drops.take()]
+    taken += [(Path(file).name, dict(losses.counts)) for file, losses in drops.take()]
     other, utf_8 = {"dropped: by someone else": 1}, {"read: files in utf-8": 1}
     assert taken == [("a.jsonl", {**utf_8, **other, cause: 2}), ("b.jsonl", {**utf_8, cause: 1}),
                      ("c.jsonl", {**utf_8, **other, cause: 1})]  # fmt: skip
-    assert drops.total == {cause: 4, "dropped: by someone else": 2, "read: files in utf-8": 3}
-    assert drops.samples["dropped: by someone else"] == [f"{tmp_path}/a.jsonl:1: x", f"{tmp_path}/c.jsonl:1: y"]
-    assert len(drops.samples[cause]) == 3
+    assert drops.total.counts == {cause: 4, "dropped: by someone else": 2, "read: files in utf-8": 3}
+    assert drops.total.samples["dropped: by someone else"] == [f"{tmp_path}/a.jsonl:1: x", f"{tmp_path}/c.jsonl:1: y"]
+    assert len(drops.total.samples[cause]) == 3
 
 
 def test_samples_can_be_stored() -> None:
     drops = Drops()
     drops.add("dropped: something", "a.txt", 3, "one\ntwo\u3000\ud800\x00" + "x" * 1000)
-    (sample,) = drops.samples["dropped: something"]
+    (sample,) = drops.total.samples["dropped: something"]
     assert sample.startswith(r"a.txt:3: one two \ud800\x00xxx")
     assert len(sample) < 150
-    assert drops.total == {"dropped: something": 1}
+    assert drops.total.counts == {"dropped: something": 1}

@@ -82,7 +82,7 @@ def test_bad_rows_of_json_lines_are_left_out_and_counted(reading: Read, tmp_path
         "dropped: rows without the text field": 1,
         "dropped: documents with undecodable bytes": 1,
     }
-    assert [place.split("a.jsonl:")[1] for places in found.drops.samples.values() for place in places] == [
+    assert [place.split("a.jsonl:")[1] for places in found.drops.total.samples.values() for place in places] == [
         "2: not JSON: Expecting value: line 1 column 10 (char 9)",
         "4: not a JSON object",
         "5: no field 'text'",
@@ -179,7 +179,7 @@ def test_a_broken_row_in_the_middle(
     (cause,) = found.lost
     assert cause == "dropped: rows that cannot be parsed"
     assert found.lost[cause] == 1 + (kept == 6)
-    assert f"a.csv{compression}:{line}: " in found.drops.samples[cause][0]
+    assert f"a.csv{compression}:{line}: " in found.drops.total.samples[cause][0]
 
 
 def test_a_quote_that_is_not_closed_costs_no_memory(reading: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

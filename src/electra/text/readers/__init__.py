@@ -26,9 +26,9 @@ from electra.text.readers.decode import BAD
 from electra.text.readers.find import find_files, kind_of
 from electra.text.readers.lines import LONGEST, SPLIT, cut
 from electra.text.readers.options import FileKind, ReadOptions
-from electra.text.readers.source import Source
+from electra.text.readers.source import Source, shown
 
-__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read", "read_files"]
+__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read", "read_files", "shown", "try_files"]
 
 READ_DEFAULTS = ReadOptions()
 
@@ -67,16 +67,16 @@ def read(paths: Sequence[str | Path], drops: Drops, options: ReadOptions = READ_
             row of another width than the first, E-D105 a table without the column.
     """
     files = find_files(paths, drops, options)
-    if options.errors != "skip":
-        for path in files:
-            _try(path, options)
+    try_files(files, options)
     return read_files(files, drops, options)
 
 
-def _try(path: Path, options: ReadOptions) -> None:
-    kind = kind_of(path, options)
-    if kind is not None and kind != "txt":
-        next(_FORMATS[kind](Source(path, options, Drops())), None)
+def try_files(files: Iterable[Path], options: ReadOptions) -> None:
+    """Reads the first row of every file with fields, unless bad rows are skipped. Raises as `read`."""
+    for path in files:
+        kind = kind_of(path, options)
+        if options.errors != "skip" and kind is not None and kind != "txt":
+            next(_FORMATS[kind](Source(path, options, Drops())), None)
 
 
 def read_files(files: Iterable[Path], drops: Drops, options: ReadOptions) -> Iterator[Document]:
