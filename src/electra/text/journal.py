@@ -19,7 +19,6 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-import electra
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.storage import sync
@@ -93,7 +92,7 @@ def command_of(files: Iterable[Path], tokenizer: str, options: dict[str, object]
         status = file.stat()
         digest.update(os.fsencode(file) + f"\n{status.st_size} {status.st_mtime_ns}\n".encode())
     versions = {
-        "version of electra": electra.__version__,
+        "version of electra": version("electra-toolkit"),
         "version of tokenizers": version("tokenizers"),
         "version of Unicode": unicodedata.unidata_version,
     }
