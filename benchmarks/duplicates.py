@@ -60,7 +60,7 @@ def measure(path: Path, kind: str, work: Path) -> dict[str, float]:
     seconds, cpu = time.perf_counter() - started, time.process_time() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "documents": kept + sum(drops.total.values()),
+        "documents": kept + sum(drops.total.counts.values()),
         "kept": kept,
         "disk_bytes_per_document": options.bytes_per_document,
         "seconds": round(seconds, 1),
