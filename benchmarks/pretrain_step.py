@@ -5,8 +5,8 @@
 Both sides: 32 rows of 128 tokens, vocabulary 30,522, generator of a quarter of the width, shared tables, forward, backward,
 clipping and AdamW. Ours runs in the precision that its probe chooses; the peer in fp32 and under bf16 autocast. Every variant
 lives in a process of its own and takes its steps in turn, so that all meet the same noise; medians over all timed steps, but
-for the first of each turn, which finds the data of another process in the caches, as no step of a training run does. Peak memory is that of the process. Prints the ratios and writes
-benchmarks/results/pretrain_step-DATE.json.
+for the first of each turn, which finds the data of another process in the caches, as no step of a training run does.
+Peak memory is that of the process. Prints the ratios and writes benchmarks/results/pretrain_step-DATE.json.
 """
 
 from __future__ import annotations
