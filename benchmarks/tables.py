@@ -74,7 +74,7 @@ def corpus_start() -> list[str]:
 def small_budgets() -> list[str]:
     command = "`python benchmarks/small_budgets.py WORK_DIR`"
     lines = ["## What a few minutes of pre-training are worth", ""]
-    lines += [f"{command}: equal time, 1,000 labels, three seeds, held-out accuracy.", ""]
+    lines += [f"{command}: equal time or equal steps (see the name), 1,000 labels, three seeds, held-out accuracy.", ""]
     head = ["arm", "median %", "seeds", "tokens", "MLM loss", "AUC", "prior gain", "verdicts"]
     return [*lines, *table(head, (budget_row(*item) for item in load("small_budgets/*.json"))), ""]
 
