@@ -15,7 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+# an example is judged by its result: on a busy machine any takes long
+hypothesis.settings.register_profile("steady", deadline=None)
+hypothesis.settings.load_profile("steady")
 
 if TYPE_CHECKING:
     from electra.train.loop import Training
