@@ -43,12 +43,9 @@ class MlmHead(nn.Module):
         transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
         return transformed
 
-    def logits(self, transformed: Tensor, table_VE: Tensor) -> Tensor:
-        """[..., E] -> [..., V]."""
-        return F.linear(transformed, table_VE, self.bias)
-
     def forward(self, hidden: Tensor, table_VE: Tensor) -> Tensor:
-        return self.logits(self.transform(hidden), table_VE)
+        """[..., D] -> [..., V]."""
+        return F.linear(self.transform(hidden), table_VE, self.bias)
 
 
 class RtdHead(nn.Module):
