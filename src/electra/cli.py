@@ -163,13 +163,20 @@ def predict(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
     data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
 ) -> None:
     """Score a fine-tuned model on labelled data; prints JSON."""
     import json
 
+    from electra.evaluate.examination_page import examination_page
+    from electra.evaluate.page import write_page
     from electra.evaluate.run import evaluate_file
 
-    typer.echo(json.dumps(evaluate_file(model, data), ensure_ascii=False, indent=1))
+    found = evaluate_file(model, data, resamples)
+    if report is not None:
+        write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
 
 
 @app.command("import")

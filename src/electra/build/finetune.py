@@ -24,13 +24,13 @@ from electra.data.loader import ExampleLoader
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.evaluate.card import write_card
-from electra.evaluate.report import write_report
-from electra.evaluate.run import figures, judged
+from electra.evaluate.report import EVALUATION, write_report
+from electra.evaluate.run import examination
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import Supervised
-from electra.predict.predictor import Predictor
-from electra.storage import file_hash
+from electra.predict.predictor import Predictor, load
+from electra.storage import file_hash, write_json
 from electra.tasks import TrainableTaskConfig
 from electra.tasks.common import EncodedExamples
 from electra.tensorboard import require_tensorboard
@@ -136,6 +136,8 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
         train(t, found[1] if found else None, stop)
         t.objective.export(opened.model)
         last = recent_steps(opened)[-1]
+        if setting.dev:
+            write_json(opened.directory / EVALUATION, examination(load(opened.model), setting.dev).to_json())
         log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
     write_report(opened.directory)
     return opened.model
@@ -246,9 +248,9 @@ class Setting:
         """Figures on the development set; what the task chooses there goes into the exported model."""
 
         def evaluate() -> dict[str, float]:
-            judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
-            objective.task = self.task.tune(judgements)
-            return figures(self.task, judgements)
+            found = examination(Predictor(objective.model, self.task), self.dev)
+            objective.task = self.task.tune(found.judgements)
+            return found.figures()
 
         return evaluate if self.dev else None
 

@@ -1,6 +1,6 @@
 """A run directory -> report.html, and the same in a few lines for the terminal.
 
-In: `recipe.json` and `events.jsonl` of a run, finished or not, pre-training or fine-tuning; nothing else is read, no model is
+In: `recipe.json`, `events.jsonl` and `evaluation.json` of a run, finished or not, pre-training or fine-tuning; no model is
 loaded. Out: one HTML file without references to anything outside it (page.py, charts.py), which also prints. Every text that
 comes from the run is escaped.
 """
@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from electra.evaluate.charts import Chart, Curve, bar_chart, line_chart
+from electra.evaluate.examination_page import sections
 from electra.evaluate.history import LAST, Run, curve_of, figure_names, finite_mean, read
 from electra.evaluate.page import page, picture, table, write_page
 from electra.events import HISTOGRAM_PREFIX, Event, in_order, number
 from electra.metrics import entropy
 from electra.train.health import GOOD_AUC, HEALTHY_AUC, HEALTHY_GAIN, POSITION_BINS, State
 
+#: what `electra finetune` leaves beside the event log: the examination of its model on the development data
+EVALUATION = "evaluation.json"
 _MEANING = {
     "loss": "training loss, mean over the batch",
     "mlm_loss": "cross entropy of the masked language model at drawn positions, nats",
@@ -68,7 +71,7 @@ def report_page(run_dir: Path) -> str:
         ElectraError: E-M300, no run at this path.
     """
     run = read(run_dir)
-    sections = (_header, _banner, _warnings, _what_was_run, _evaluations, _curves, _figures, _recipe)
+    sections = (_header, _banner, _warnings, _what_was_run, _evaluations, _examination, _curves, _figures, _recipe)
     return page(f"{run.name}: report", "\n".join(text for section in sections if (text := section(run))))
 
 
@@ -180,6 +183,14 @@ def _evaluations(run: Run) -> str:
     parts = f"<h2>Evaluation</h2>{table(rows, head=('', 'last', 'range'))}{_grid(charts, run)}" if rows else ""
     parts += f"<h2>At the end</h2>{table(final)}" if final else ""
     return f"<section>{parts}</section>" if parts else ""
+
+
+def _examination(run: Run) -> str:
+    """What the model is like on its development data, in a fine-tuning run that has finished."""
+    file = run.directory / EVALUATION
+    if not file.is_file():
+        return ""
+    return f"<h2>On the development data</h2>{sections(json.loads(file.read_text(encoding='utf-8')))}"
 
 
 def _curves(run: Run) -> str:

@@ -21,7 +21,7 @@ from electra.storage import write_json
 RECIPE_FILE = "recipe.json"
 #: Settings of a recipe that say where and how often, not what is learnt: they may differ at a resume.
 _FREE = ("run", "loop")
-_OURS = (RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "report.html")
+_OURS = (RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "evaluation.json", "report.html")
 
 
 @dataclass(frozen=True, kw_only=True)
