@@ -14,7 +14,7 @@ from electra.evaluate.examine import WORST, Examination, calibration, classes, c
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.text.train_tokenizer import train as train_tokenizer
 
-TASK = Classify(ClassifyConfig(labels=("a", "b", "c")), train_tokenizer(["a b c"] * 3, vocab_size=60))
+TASK = Classify(ClassifyConfig(labels=("a", "b", "c")), train_tokenizer(["a b c"] * 3, vocab_size=80))
 
 
 def judgements(*units: tuple[str | None, str | None, float]) -> list[Judgement]:
