@@ -89,7 +89,7 @@ def test_every_parameter_has_its_depth(config: ClassicConfig | ModernConfig) -> 
     objective = supervised(config)
     depths = objective.layer_depths()
     assert set(depths) == {f"model.{name}" for name, _ in objective.networks["model"].named_parameters()}
-    assert objective.head_depth == 4
+    assert objective.decay_exponents("fixed")["model.head.classifier.weight"] == 0
     by_part: dict[str, set[int]] = {}
     for name, depth in depths.items():
         part = ".".join(name.split(".")[1 : 4 if ".layers." in name else 3])

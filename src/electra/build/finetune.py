@@ -1,7 +1,8 @@
 """Fine-tuning: a model directory and a labelled file in, a run directory with a model for the task out.
 
 The same loop as in pre-training; the objective is `Supervised`, the loader keeps examples whole, and the development set is
-scored after every epoch through the same `Predictor` that serves the model later.
+scored after every epoch through the same `Predictor` that serves the model later. The model that is left is the one that
+scored best; without a development set, the last. One run is made here; several with other seeds or rates, in sweep.py.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from typing import Any
 
 import torch
 
-from electra.build.needs import PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
+from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
-from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
+from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import Example
 from electra.data.loader import ExampleLoader
 from electra.dist import fold_seed
-from electra.errors import ElectraError
+from electra.errors import ElectraError, Preempted
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
 from electra.evaluate.run import evaluate
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
-from electra.objectives.supervised import Supervised
+from electra.objectives.supervised import DecayRule, Freeze, Supervised
 from electra.predict.predictor import Predictor
 from electra.storage import file_hash
 from electra.tasks import TrainableTaskConfig, build_task
@@ -40,6 +41,7 @@ from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
 from electra.train.run import Opened, RunConfig, open_run
+from electra.train.selection import EvaluationConfig, best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class DataConfig:
 
     Args:
         train: examples to learn from.
-        dev: examples to score after every epoch; None = no evaluation.
+        dev: examples to score while training, by which the model is chosen; None = no evaluation, the last model is kept.
     """
 
     __pydantic_config__ = STRICT
@@ -75,6 +77,37 @@ class ExampleBatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneOptimizerConfig(AdamWConfig):
+    """The optimiser, with the paper's values of the small size by default.
+
+    Args:
+        layer_decay_rule: how `layer_decay` counts layers: `fixed`, or `reference`, as the published code does.
+    """
+
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.1
+    layer_decay: float = 0.8
+    layer_decay_rule: DecayRule = "fixed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Settings that are tried and chosen by the development set.
+
+    Args:
+        lr: peak learning rates, each tried in the place of `optimizer.lr`; none = no search.
+    """
+
+    __pydantic_config__ = STRICT
+    lr: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(lr <= 0 for lr in self.lr) or len(set(self.lr)) < len(self.lr):
+            raise ElectraError("E-C456", "search.lr", f"{list(self.lr)} are not different rates above 0", "mend the list")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
     """A fine-tuning run as a value.
 
@@ -86,6 +119,10 @@ class FinetuneRecipe:
         epochs: passes over the training examples.
         batch: examples of a step.
         optimizer: the paper's values of the small size by default.
+        freeze: what is not trained: `nothing`, the `embeddings`, these and a number of the lowest layers, or the `encoder`.
+        evaluation: when the development set is scored, and when to end early.
+        seeds: how many runs, with seeds from `run.seed` on, or a list of seeds; each run has a directory in run.dir.
+        search: settings to try first.
         precision: `auto`, `fp32` or `bf16`.
         loop: logging and saving.
     """
@@ -97,9 +134,11 @@ class FinetuneRecipe:
     init: InitConfig = field(default_factory=InitConfig)
     epochs: float = 3
     batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
-    optimizer: AdamWConfig = field(
-        default_factory=lambda: AdamWConfig(lr=3e-4, weight_decay=0.0, warmup_ratio=0.1, layer_decay=0.8)
-    )
+    optimizer: FinetuneOptimizerConfig = field(default_factory=FinetuneOptimizerConfig)
+    freeze: Freeze = "nothing"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seeds: int | tuple[int, ...] = 1
+    search: SearchConfig = field(default_factory=SearchConfig)
     precision: Precision = "auto"
     loop: LoopConfig = field(default_factory=LoopConfig)
 
@@ -108,17 +147,44 @@ class FinetuneRecipe:
             raise ElectraError("E-C443", "epochs", f"is {self.epochs}", "give a positive number")
         if self.init.from_ is None:
             raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
+        self._check_seeds()
+        by_dev = {"evaluation": EvaluationConfig(), "seeds": 1, "search": SearchConfig()}
+        for name, default in by_dev.items():
+            if self.data.dev is None and getattr(self, name) != default:
+                raise ElectraError("E-C455", name, "has examples to choose by only with data.dev",
+                                   f"give data.dev, or leave {name} out")  # fmt: skip
+
+    def _check_seeds(self) -> None:
+        seeds = self.seeds
+        if seeds < 1 if isinstance(seeds, int) else not seeds or len(set(seeds)) < len(seeds):
+            raise ElectraError("E-C453", "seeds", f"{seeds} is neither a number of runs nor a list of different seeds",
+                               "give for example 3, or [0, 1, 2]")  # fmt: skip
+
+    @property
+    def is_single(self) -> bool:
+        """One run, in run.dir itself."""
+        return self.seeds == 1 and not self.search.lr
+
+    @property
+    def all_seeds(self) -> list[int]:
+        seeds = self.seeds
+        return list(range(self.run.seed, self.run.seed + seeds)) if isinstance(seeds, int) else list(seeds)
+
+    @property
+    def run_names(self) -> list[str]:
+        """The directories of the runs below run.dir; none for a single one. The first seed runs while rates are tried."""
+        if self.is_single:
+            return []
+        rates = [f"lr-{lr!r}" for lr in self.search.lr]
+        return rates + [f"seed-{seed}" for seed in (self.all_seeds[1:] if rates else self.all_seeds)]
 
 
-def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path:
-    """Run `recipe`, or resume it where it was stopped.
-
-    Returns:
-        The model directory, `run.dir/model`.
+def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Opened:
+    """Run a single `recipe`, or resume it where it was stopped; its model is `run.dir/model`.
 
     Raises:
         ElectraError: anything the user can mend; all files are read and checked before step 0.
-        Preempted: a signal came and the state is saved.
+        Preempted: a signal came and the state is saved; if there was an evaluation, the best model so far is exported.
     """
     machine.keep_large_buffers()
     setting = Setting(recipe)
@@ -132,13 +198,26 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
         setting.announce(log, opened, t, found)
         if found is not None:
             t.checkpoints.load(found[0], t.module, t.optimizers)
-            t.history = recent_steps(opened)
-        train(t, found[1] if found else None, stop)
-        t.objective.export(opened.model)
-        last = recent_steps(opened)[-1]
-        log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
+            t.history, t.evaluations = recent_steps(opened), evaluations(opened, t.checkpoints, log)
+        try:
+            train(t, found[1] if found else None, stop)
+        except Preempted:
+            if t.evaluations:
+                _export_best(t, opened)
+            raise
+        _export_best(t, opened)
+        last, kept = recent_steps(opened)[-1], best(t.evaluations)
+        told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
+        log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
     write_report(opened.directory)
-    return opened.model
+    return opened
+
+
+def _export_best(t: Training, opened: Opened) -> None:
+    """The model of the best evaluation, or, if there was none, as it is now."""
+    if (step := t.best_step()) is not None and t.checkpoints is not None:
+        t.checkpoints.load_weights(step, t.module)
+    t.objective.export(opened.model)
 
 
 class Setting:
@@ -189,27 +268,42 @@ class Setting:
         need = examine(trial, budget, room)
         self.source.encoder.load_state_dict(before)
         assert isinstance(trial.loader, ExampleLoader)
-        micro, steps = trial.loader.micro_tokens, trial.total_steps
-        writes = files_of_run([need], [], steps, recipe.loop)
+        loader, steps = trial.loader, trial.total_steps
+        writes = self._writes(need, steps)
         require_disk(recipe.run.dir, sum(writes.values()))
         derived: dict[str, tuple[Any, str]] = (
             {"precision": ("bf16" if bf16 else "fp32", "probe")} if recipe.precision == "auto" else {}
         )
-        if micro != recipe.batch.micro_tokens:
-            derived["batch.micro_tokens"] = (micro, "probe")
-        resolved = {"bf16": bf16, "micro_tokens": micro, "machine": machine.describe(), "examples": len(self.train)}
+        if loader.micro_tokens != recipe.batch.micro_tokens:
+            derived["batch.micro_tokens"] = (loader.micro_tokens, "probe")
+        phases = [
+            PhasePlan(name=name, first=number * steps, steps=steps, epochs={"examples": recipe.epochs}, need=need)
+            for number, name in enumerate(recipe.run_names or [trial.span.name])
+        ]
+        resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
+                    "examples": len(self.train), "steps": phases[-1].first + steps}  # fmt: skip
         return Survey(
-            data={"examples": len(self.train), "dev examples": len(self.dev), "tokens cut": self.truncated},
-            phases=[PhasePlan(name=trial.span.name, first=0, steps=steps, epochs={"examples": recipe.epochs}, need=need)],
-            room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
+            data={"examples": len(self.train), "dev examples": len(self.dev), "tokens cut": self.truncated,
+                  "padding share": round(loader.padding, 4)},
+            phases=phases, room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
         )  # fmt: skip
+
+    def _writes(self, need: Need, steps: int) -> dict[str, int]:
+        """Bytes by path below run.dir, of all runs there."""
+        recipe = self.recipe
+        single = files_of_run([need], [], steps, recipe.loop, best=recipe.data.dev is not None)
+        if recipe.is_single:
+            return single
+        each = {f"{name}/": sum(single.values()) for name in recipe.run_names}
+        shared = ("recipe.json", "events.jsonl", "model/", "report.html")
+        return {**each, **{name: single[name] for name in shared}, "summary.json": single["recipe.json"]}
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
         recipe, seed = self.recipe, self.recipe.run.seed
         torch.manual_seed(fold_seed(seed, "weights", "supervised"))
         encoder = initial_weights(self.source, recipe.init)
-        objective = Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card))
+        objective = Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), recipe.freeze)
         loader = ExampleLoader(
             examples=EncodedExamples(self.train),
             pad_id=self.tokenizer.pad_id,
@@ -219,7 +313,7 @@ class Setting:
             packed=machine.device().type == "cuda",
         )
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
-        exponents = {name: objective.head_depth - depth for name, depth in objective.layer_depths().items()}
+        exponents = objective.decay_exponents(recipe.optimizer.layer_decay_rule)
         return Training(
             objective=objective.to(machine.device()),
             loader=loader,
@@ -232,11 +326,21 @@ class Setting:
             settings=recipe.loop,
             fingerprints=self.fingerprints,
             evaluate=self._evaluator(objective),
-            evaluate_steps=loader.steps_per_epoch,
+            evaluate_steps=recipe.evaluation.steps or loader.steps_per_epoch,
+            patience=recipe.evaluation.patience,
         )
 
-    def _evaluator(self, objective: Supervised) -> Callable[[], dict[str, float]] | None:
-        return (lambda: evaluate(Predictor(objective.model, self.task), self.dev)) if self.dev else None
+    def _evaluator(self, objective: Supervised) -> Callable[[StopFlag], dict[str, float]] | None:
+        """Scores the development set with the network as it is; a stop ends it before the next batch."""
+
+        def score(stop: StopFlag) -> dict[str, float]:
+            watch = objective.model.register_forward_pre_hook(lambda module, given: stop.check())
+            try:
+                return evaluate(Predictor(objective.model, self.task), self.dev)
+            finally:
+                watch.remove()
+
+        return score if self.dev else None
 
     def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
