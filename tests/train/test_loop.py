@@ -249,12 +249,12 @@ def scored(training: Training, *scores: float, stop_at: int = 0) -> list[bool]:
     modes: list[bool] = []
     left = iter(scores)
 
-    def evaluate(stop: StopFlag) -> dict[str, float]:
+    def evaluate(step: int, stop: StopFlag) -> Evaluation:
         modes.append(training.module.training)
         stop.requested = len(modes) == stop_at
         stop.check()
         training.module.eval()
-        return {"accuracy": next(left), "other": 1.0}
+        return Evaluation(step=step, figures={"accuracy": next(left), "other": 1.0})
 
     training.evaluate = evaluate
     return modes

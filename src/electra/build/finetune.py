@@ -15,24 +15,24 @@ from typing import Any
 
 import torch
 
+from electra.build.labelled import DataConfig, read_labelled
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, fingerprint, to_tree
+from electra.config import STRICT, build, fingerprint, to_tree
 from electra.console import ConsoleSink
-from electra.contracts import Example
+from electra.contracts import TrainableTask
 from electra.data.loader import ExampleLoader
 from electra.dist import fold_seed
 from electra.errors import ElectraError, Preempted
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import figures, judged
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import DecayRule, Freeze, Supervised
 from electra.predict.predictor import Predictor
-from electra.storage import file_hash
-from electra.tasks import TrainableTaskConfig, build_task
+from electra.tasks import TrainableTaskConfig
 from electra.tasks.common import EncodedExamples
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
@@ -41,21 +41,7 @@ from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
 from electra.train.run import Opened, RunConfig, open_run
-from electra.train.selection import EvaluationConfig, best
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Labelled files.
-
-    Args:
-        train: examples to learn from.
-        dev: examples to score while training, by which the model is chosen; None = no evaluation, the last model is kept.
-    """
-
-    __pydantic_config__ = STRICT
-    train: Path
-    dev: Path | None = None
+from electra.train.selection import Evaluation, EvaluationConfig, best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,21 +189,14 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Opened:
             train(t, found[1] if found else None, stop)
         except Preempted:
             if t.evaluations:
-                _export_best(t, opened)
+                setting.export(t, opened)
             raise
-        _export_best(t, opened)
+        setting.export(t, opened)
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
         log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
     write_report(opened.directory)
     return opened
-
-
-def _export_best(t: Training, opened: Opened) -> None:
-    """The model of the best evaluation, or, if there was none, as it is now."""
-    if (step := t.best_step()) is not None and t.checkpoints is not None:
-        t.checkpoints.load_weights(step, t.module)
-    t.objective.export(opened.model)
 
 
 class Setting:
@@ -228,17 +207,13 @@ class Setting:
         self.recipe = recipe
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
-        task = build_task(recipe.task, self.tokenizer)
-        train_examples = task.read(recipe.data.train)
-        self.task = task.fit_labels(train_examples)
-        self.train = [self.task.encode(example) for example in train_examples]
-        self.dev: list[Example] = self.task.read(recipe.data.dev) if recipe.data.dev else []
-        self.truncated = sum(item.truncated for item in self.train)
-        if self.dev:
-            self.task.fit_labels(self.dev)  # a label that the task does not know is an error now, not after an epoch
-
+        labelled = read_labelled(recipe.task.build(self.tokenizer), recipe.data)
+        self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
+        self.examples = len(labelled.train)
+        self.train = [row for example in labelled.train for row in self.task.encode(example)]
+        self.truncated = sum(row.truncated for row in self.train)
         self.fingerprints = {
-            "training data": file_hash(recipe.data.train),
+            "training data": labelled.train_hash,
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
@@ -281,9 +256,10 @@ class Setting:
             for number, name in enumerate(recipe.run_names or [trial.span.name])
         ]
         resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
-                    "examples": len(self.train), "steps": phases[-1].first + steps}  # fmt: skip
+                    "examples": self.examples, "steps": phases[-1].first + steps}  # fmt: skip
         return Survey(
-            data={"examples": len(self.train), "dev examples": len(self.dev), "tokens cut": self.truncated,
+            data={"examples": self.examples, "rows": len(self.train), "dev examples": len(self.dev),
+                  "dev examples in train": self.overlap.count if self.overlap else 0, "tokens cut": self.truncated,
                   "padding share": round(loader.padding, 4)},
             phases=phases, room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
         )  # fmt: skip
@@ -330,17 +306,35 @@ class Setting:
             patience=recipe.evaluation.patience,
         )
 
-    def _evaluator(self, objective: Supervised) -> Callable[[StopFlag], dict[str, float]] | None:
-        """Scores the development set with the network as it is; a stop ends it before the next batch."""
+    def _evaluator(self, objective: Supervised) -> Callable[[int, StopFlag], Evaluation] | None:
+        """Figures on the development set, with what the task chooses there; a stop ends it before the next batch."""
 
-        def score(stop: StopFlag) -> dict[str, float]:
+        def evaluate(step: int, stop: StopFlag) -> Evaluation:
             watch = objective.model.register_forward_pre_hook(lambda module, given: stop.check())
             try:
-                return evaluate(Predictor(objective.model, self.task), self.dev)
+                judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
             finally:
                 watch.remove()
+            tuned = self.task.tune(judgements)
+            chosen = {} if tuned is self.task else tuned.to_json()
+            return Evaluation(step=step, figures=figures(tuned, judgements), chosen=chosen)
 
-        return score if self.dev else None
+        return evaluate if self.dev else None
+
+    def task_of(self, evaluation: Evaluation) -> TrainableTask:
+        """The task with what it chose in an evaluation."""
+        if not evaluation.chosen:
+            return self.task
+        return build(type(self.recipe.task), evaluation.chosen).build(self.tokenizer)
+
+    def export(self, t: Training, opened: Opened) -> None:
+        """The model of the best evaluation, or, if there was none, as it is now."""
+        assert isinstance(t.objective, Supervised)
+        assert t.checkpoints is not None
+        if (kept := best(t.evaluations)) is not None:
+            t.checkpoints.load_weights(kept.step, t.module)
+            t.objective.task = self.task_of(kept)
+        t.objective.export(opened.model)
 
     def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
@@ -350,10 +344,15 @@ class Setting:
             step=found[1].step if found else 0,
             steps=t.total_steps,
             resumed=found is not None,
-            examples=len(self.train),
+            examples=self.examples,
             dev_examples=len(self.dev),
+            padding_share=round(t.loader.padding, 4) if isinstance(t.loader, ExampleLoader) else 0.0,
             precision="bf16" if t.bf16 else "fp32",
         )
+        for note in self.notes:
+            log.emit("note", message=note)
+        if self.overlap is not None:
+            log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
                      f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip

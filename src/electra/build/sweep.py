@@ -94,7 +94,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, flat."""
-        return {"name": self.name, "seed": self.seed, "lr": self.lr, "collapsed": self.collapsed, **vars(self.best)}
+        return {"name": self.name, "seed": self.seed, "lr": self.lr, "collapsed": self.collapsed,
+                "step": self.best.step, "figures": dict(self.best.figures)}  # fmt: skip
 
 
 class _Runs:

@@ -100,8 +100,8 @@ class Training:
         history: the last step events, for the verdicts.
         unigram_entropy: of the corpus, in nats: what a model that knows frequencies alone would lose.
         checkpoints: None = nothing is saved.
-        evaluate: called every `evaluate_steps` steps and at the end; returns figures, the main metric first, or raises
-            `Preempted` where a stop is asked for meanwhile.
+        evaluate: called with the number of steps done, every `evaluate_steps` steps and at the end; raises `Preempted` where a
+            stop is asked for meanwhile.
         patience: evaluations in a row without a better one after which the run ends; None = never.
         evaluations: those made so far.
     """
@@ -120,7 +120,7 @@ class Training:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     unigram_entropy: float | None = None
-    evaluate: Callable[[StopFlag], dict[str, float]] | None = None
+    evaluate: Callable[[int, StopFlag], Evaluation] | None = None
     evaluate_steps: int = 0
     patience: int | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -229,12 +229,14 @@ def _evaluate(t: Training, meter: _Meter, done: int, skipped: int, stop: StopFla
         return False
     began = time.perf_counter()
     try:
-        figures = t.evaluate(stop)
+        found = t.evaluate(done, stop)
     except Preempted:
         raise _preempted(t, meter, done, skipped) from None
-    t.evaluations.append(Evaluation(step=done, figures=figures))
-    better = best(t.evaluations) is t.evaluations[-1]
-    t.log.emit("evaluate", step=done, figures=figures, best=better, seconds=round(time.perf_counter() - began, 3))
+    t.evaluations.append(found)
+    better = best(t.evaluations) is found
+    chosen = {"chosen": found.chosen} if found.chosen else {}
+    seconds = round(time.perf_counter() - began, 3)
+    t.log.emit("evaluate", step=done, figures=found.figures, best=better, **chosen, seconds=seconds)
     t.module.train()
     meter.started += time.perf_counter() - began  # throughput is that of training
     return better

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from electra.config import STRICT
@@ -37,15 +37,23 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The figures of held-out examples after `step` steps; the first is the main metric."""
+    """How good the model is on held-out examples.
+
+    Args:
+        step: steps that were done.
+        figures: by name; the first is the main metric.
+        chosen: what was chosen by the same examples and belongs to the model (a threshold), JSON-ready.
+    """
 
     step: int
     figures: Mapping[str, float]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> Evaluation:
         """That which an `evaluate` event of a log tells of."""
-        return cls(step=event["step"], figures={name: float(value) for name, value in event["figures"].items()})
+        figures = {name: float(value) for name, value in event["figures"].items()}
+        return cls(step=event["step"], figures=figures, chosen=event.get("chosen", {}))
 
     @property
     def value(self) -> float:
