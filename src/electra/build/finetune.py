@@ -137,7 +137,7 @@ class FinetuneRecipe:
         by_dev = {"evaluation": EvaluationConfig(), "seeds": 1, "search": SearchConfig()}
         for name, default in by_dev.items():
             if self.data.dev is None and getattr(self, name) != default:
-                raise ElectraError("E-C455", name, "has examples to choose by only with data.dev",
+                raise ElectraError("E-C455", name, "needs examples to score, and data.dev was not given",
                                    f"give data.dev, or leave {name} out")  # fmt: skip
 
     def _check_seeds(self) -> None:
