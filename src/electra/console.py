@@ -137,9 +137,14 @@ def sentence(event: Event) -> str | None:
             return f"stopped: {event['reason']}"
         case "done":
             spent = f" in {duration(event['seconds'])}" if "seconds" in event else ""
-            kept = f"; the model is that of step {event['best']['step']:,}" if event.get("best") else ""
+            kept = f"; the model is that of {model_kept(event['best'])}" if event.get("best") else ""
             return f"done: {event.get('step', 0):,} steps{spent}{kept}  {figures}".rstrip()
     return None
+
+
+def model_kept(best: Mapping[str, Any]) -> str:
+    """Which one: the step, and the run if there were several."""
+    return f"{best['run']}, step {best['step']:,}" if "run" in best else f"step {best['step']:,}"
 
 
 def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -235,7 +235,8 @@ class Setting:
         recipe, room = self.recipe, Room.now()
         if recipe.loop.tensorboard:
             require_tensorboard()
-        require_memory({"model": self.source.encoder}, room)
+        with torch.device("meta"):  # sizes alone: what is fresh need not be built
+            require_memory(self._objective(card=str).networks, room)
         bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
         before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}
         trial = self.training(bf16, (known or {}).get("micro_tokens", recipe.batch.micro_tokens), card=str)
@@ -274,18 +275,21 @@ class Setting:
         shared = ("recipe.json", "events.jsonl", "model/", "report.html")
         return {**each, **{name: single[name] for name in shared}, "summary.json": single["recipe.json"]}
 
+    def _objective(self, card: Callable[[], str]) -> Supervised:
+        """First weights under a fresh head: the one thing that a model directory need not have."""
+        torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
+        encoder = initial_weights(self.source, self.recipe.init)
+        return Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), self.recipe.freeze)
+
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
-        recipe, seed = self.recipe, self.recipe.run.seed
-        torch.manual_seed(fold_seed(seed, "weights", "supervised"))
-        encoder = initial_weights(self.source, recipe.init)
-        objective = Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), recipe.freeze)
+        recipe, objective = self.recipe, self._objective(card)
         loader = ExampleLoader(
             examples=EncodedExamples(self.train),
             pad_id=self.tokenizer.pad_id,
             batch_examples=recipe.batch.examples,
             micro_tokens=micro_tokens,
-            seed=seed,
+            seed=recipe.run.seed,
             packed=machine.device().type == "cuda",
         )
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
@@ -296,7 +300,7 @@ class Setting:
             optimizers=Optimizers(objective.networks, recipe.optimizer, steps, exponents),
             span=Span(name="supervised", first=0, steps=steps),
             total_steps=steps,
-            seed=seed,
+            seed=recipe.run.seed,
             device=machine.device(),
             bf16=bf16,
             settings=recipe.loop,

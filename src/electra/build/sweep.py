@@ -162,16 +162,20 @@ class _Runs:
                 run(recipe, self.console)
         except Preempted:
             if (partial := Result.of(directory, self.opened.directory)) is not None:
-                self.results.append(partial)
-            if self.results:
-                self._publish(_best(self.results))
+                self._take(partial)
             log.emit("stop", reason="signal")
             raise
         result = Result.of(directory, self.opened.directory)
         assert result is not None, "a recipe of several runs has a development set"
-        self.results.append(result)
+        self._take(result)
         log.emit("run", **result.to_json())
         return result
+
+    def _take(self, result: Result) -> None:
+        """One more result; if it is the best so far, its model is put in place: there may never be another."""
+        self.results.append(result)
+        if _best(self.results) is result:
+            self._publish(result)
 
     def _conclude(self, counted: Sequence[Result], log: EventLog) -> None:
         """Summary, model, report. `counted` has one result for each seed."""
@@ -187,16 +191,17 @@ class _Runs:
         write_json(self.opened.directory / SUMMARY, summary)
         log.emit("summary", **summary)
         with self.console or contextlib.nullcontext():
-            kept = {"step": chosen.best.step, "figures": chosen.best.figures}
+            kept = {"run": chosen.name, "step": chosen.best.step, "figures": chosen.best.figures}
             log.emit("done", step=self.opened.resolved.get("steps", chosen.best.step), best=kept, model=self.opened.model)
         write_report(self.opened.directory)
 
     def _publish(self, chosen: Result) -> None:
         """The model of a run in the place where everybody looks for it."""
         source, place = self.opened.directory / chosen.name / "model", self.opened.model
-        if source == place or not source.is_dir():
+        manifest = read_manifest(source)
+        if source == place or (place.is_dir() and problem(place) is None and read_manifest(place) == manifest):
             return
-        manifest = {key: value for key, value in read_manifest(source).items() if key != "files"}
+        del manifest["files"]
         with sealed_directory(place, manifest) as temporary:
             shutil.copytree(source, temporary, dirs_exist_ok=True)
             (temporary / MANIFEST).unlink()

@@ -335,6 +335,7 @@ def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> N
 def _save(t: Training, meter: _Meter, step: int, skipped: int) -> None:
     began = time.perf_counter()
     if rank() == 0 and t.checkpoints is not None:
+        t.log.sync()  # a resumed run reads its evaluations up to this step there
         state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(), skipped=skipped)
         path = t.checkpoints.save(t.module, t.optimizers, state, t.best_step)
         t.log.emit("checkpoint", step=step, path=path.name, seconds=round(time.perf_counter() - began, 3))
