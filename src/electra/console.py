@@ -125,7 +125,7 @@ def sentence(event: Event) -> str | None:
             return f"ends at step {event['step']:,}: nothing better in {event['evaluations']} evaluations"
         case "run":
             return (
-                f"run {event['name']}: {figures}; seed {event['seed']}, rate {event['lr']:g}, its best step {event['step']:,}"
+                f"run {event['name']} (seed {event['seed']}, rate {event['lr']:g}): best at step {event['step']:,}  {figures}"
             )
         case "summary":
             return "\n".join(summary_lines(event))
