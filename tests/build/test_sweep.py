@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from electra.build.plan import plan
 from electra.build.sweep import finetune as run_recipe
 from electra.config import load
 from electra.console import PlainLines
+from electra.errors import Preempted
 from electra.evaluate.report import report_page, text_summary
 from electra.metrics import spread
 from electra.storage import file_hash, problem
@@ -98,7 +102,7 @@ def test_a_run_that_collapsed_is_kept_and_run_once_more(
     learning: list[str], score: dict[int, tuple[float, float]], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    score |= {0: (0.5, 1.0), 1000: (0.9, 0.0)}
+    score |= {0: (0.5, 1.0), 1000: (0.4, 0.0)}  # the commonest label is more often right, and still no model
     for _ in range(2):
         electra.finetune([], [*learning, "epochs=1"])
         assert weights(run) == weights(run / "retry")
@@ -119,6 +123,37 @@ def test_only_once(learning: list[str], score: dict[int, tuple[float, float]], t
     found = summary(tmp_path / "run")
     assert [each["name"] for each in found["runs"]] == ["seed-0", "seed-0/retry", "seed-1"]
     assert (found["counted"], found["model"]) == (["seed-0", "seed-1"], "seed-1")
+
+
+def test_a_stop_between_two_runs_is_not_lost(
+    learning: list[str], score: dict[int, tuple[float, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score |= {0: (0.8, 0.0), 1: (0.9, 0.0)}
+    original = finetune.Setting.survey
+
+    def survey(self: finetune.Setting, *arguments: Any) -> Any:
+        if self.recipe.run.seed == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(finetune.Setting, "survey", survey)
+    with pytest.raises(Preempted):
+        electra.finetune([], [*learning, "epochs=1", "seeds=2"])
+    run = tmp_path / "run"
+    assert weights(run) == weights(run / "seed-0")
+    assert events(run / "seed-1", "stop")[0]["step"] == 0
+    electra.finetune([], [*learning, "epochs=1", "seeds=2"])
+    assert weights(run) == weights(run / "seed-1")
+
+
+def test_figures_that_are_no_numbers_are_null_in_json(
+    learning: list[str], score: dict[int, tuple[float, float]], tmp_path: Path
+) -> None:
+    score |= {0: (math.nan, 0.0), 1: (0.9, 0.0)}
+    electra.finetune([], [*learning, "epochs=1", "seeds=2"])
+    assert "NaN" not in (tmp_path / "run" / "summary.json").read_text(encoding="utf-8")
+    assert (summary(tmp_path / "run")["model"], summary(tmp_path / "run")["spread"]["accuracy"]["median"]) == ("seed-1", None)
+    assert "seed-0" in report_page(tmp_path / "run")
 
 
 def test_starting_over_removes_all_runs(learning: list[str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,11 @@ class FinetuneRecipe:
         return rates + [f"seed-{seed}" for seed in (self.all_seeds[1:] if rates else self.all_seeds)]
 
 
-def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Opened:
+def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFlag | None = None) -> Opened:
     """Run a single `recipe`, or resume it where it was stopped; its model is `run.dir/model`.
+
+    Args:
+        stop: watched by the caller; None = signals count from the first step on.
 
     Raises:
         ElectraError: anything the user can mend; all files are read and checked before step 0.
@@ -178,7 +182,7 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Opened:
     # a run that was started before micro-batches were probed has none in its file
     micro = opened.resolved.get("micro_tokens", recipe.batch.micro_tokens)
     t = setting.training(opened.resolved["bf16"], micro, lambda: write_card(opened.directory))
-    with logging_to(opened, console, recipe.loop) as log, StopFlag() as stop:
+    with logging_to(opened, console, recipe.loop) as log, nullcontext(stop) if stop else StopFlag() as stop:
         t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, t.checkpoints, log, dict(t.fingerprints))
         setting.announce(log, opened, t, found)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from electra.events import EventLog, read_events
 from electra.metrics import spread
 from electra.storage import MANIFEST, problem, read_manifest, sealed_directory, write_json
 from electra.train import machine
+from electra.train.machine import StopFlag
 from electra.train.run import Opened, RunConfig, open_run, run_to_resume
 from electra.train.selection import Evaluation, best
 
@@ -104,12 +106,13 @@ class _Runs:
     def __init__(self, recipe: FinetuneRecipe, opened: Opened, console: ConsoleSink | None) -> None:
         self.recipe, self.opened, self.console = recipe, opened, console
         self.results = list[Result]()
+        self.stop = StopFlag()  # one for all: a signal between two runs is not lost
 
     def run_all(self) -> None:
         """Rates, then seeds, then the summary."""
         recipe, seeds = self.recipe, self.recipe.all_seeds
         self.opened.events.unlink(missing_ok=True)  # it is told anew from the logs of the runs
-        with EventLog(self.opened.events, [self.console] if self.console else []) as log:
+        with self._logging() as log, self.stop:
             resolved = self.opened.resolved
             precision = "bf16" if resolved["bf16"] else "fp32"
             log.emit(
@@ -134,8 +137,11 @@ class _Runs:
     def run_again(self, collapsed: Result) -> None:
         """The one run of a recipe has collapsed: once more, then the summary of both."""
         self.results.append(collapsed)
-        with EventLog(self.opened.events, [self.console] if self.console else []) as log:
+        with self._logging() as log, self.stop:
             self._conclude([_best([collapsed, self._retry(collapsed, log)])], log)
+
+    def _logging(self) -> EventLog:
+        return EventLog(self.opened.events, [self.console] if self.console else [])
 
     def _retry(self, collapsed: Result, log: EventLog) -> Result:
         seed = collapsed.seed + _ANOTHER_SEED
@@ -159,9 +165,10 @@ class _Runs:
         )
         try:
             if not _is_finished(recipe):
-                run(recipe, self.console)
+                run(recipe, self.console, self.stop)
         except Preempted:
-            if (partial := Result.of(directory, self.opened.directory)) is not None:
+            partial = Result.of(directory, self.opened.directory)
+            if partial is not None:
                 self._take(partial)
             log.emit("stop", reason="signal")
             raise
@@ -188,7 +195,7 @@ class _Runs:
             "model": chosen.name,
         }
         self._publish(chosen)
-        write_json(self.opened.directory / SUMMARY, summary)
+        write_json(self.opened.directory / SUMMARY, _strict(summary))
         log.emit("summary", **summary)
         with self.console or contextlib.nullcontext():
             kept = {"run": chosen.name, "step": chosen.best.step, "figures": chosen.best.figures}
@@ -217,11 +224,20 @@ def _is_finished(recipe: FinetuneRecipe) -> bool:
 
 
 def _best(results: Sequence[Result]) -> Result:
-    """By the main metric, the first of equals."""
-    return max(results, key=lambda result: result.best.value)
+    """By the main metric, the first of equals; one that collapsed only where all did."""
+    return max(results, key=lambda result: (not result.collapsed, result.best.value))
 
 
 def _spread(results: Sequence[Result]) -> dict[str, Mapping[str, float]]:
     """Of each figure, in the order of the first result."""
     names = results[0].best.figures
     return {name: vars(spread([result.best.figures[name] for result in results])) for name in names}
+
+
+def _strict(value: Any) -> Any:
+    """A value for JSON that any program reads: a figure that is not a number is null."""
+    if isinstance(value, Mapping):
+        return {name: _strict(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -89,13 +89,17 @@ def text_summary(run_dir: Path) -> str:
     if run.epochs:
         lines.append("  epochs " + ", ".join(f"{name} {number(value)}" for name, value in run.epochs.items()))
     if evaluated := run.last("evaluate"):
-        shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
-        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {shown}")
+        lines.append(f"  evaluated at {_evaluation(evaluated)}")
         if run.best is not evaluated:
-            lines.append(f"  the model is that of step {run.best['step']:,}")
+            lines.append(f"  the model is that of {_evaluation(run.best)}")
     lines += [f"  {line}" for line in lines_of_runs(run)]
     lines += [f"  warning {text}" + (f" ({count} times)" if count > 1 else "") for text, count in run.warnings.items()]
     return "\n".join(lines)
+
+
+def _evaluation(event: Event) -> str:
+    shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(event.get("figures", {})).items())
+    return f"step {event.get('step', 0):,}: {shown}"
 
 
 # -- sections -----------------------------------------------------------------------------------------------------------
