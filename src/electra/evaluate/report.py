@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from electra.console import model_kept
 from electra.evaluate.charts import Chart, Curve, bar_chart, line_chart
 from electra.evaluate.history import LAST, Run, curve_of, figure_names, finite_mean, read
 from electra.evaluate.page import page, picture, table, write_page
@@ -148,9 +149,8 @@ def _what_was_run(run: Run) -> str:
     if len(run.named("start")) > 1:
         rows.append(("resumed", f"{len(run.named('start')) - 1} time(s)"))
     if model := run.last("done").get("model"):
-        kept = (
-            f", of step {best['step']:,}, the best by the first figure below" if (best := run.last("done").get("best")) else ""
-        )
+        best = run.last("done").get("best")
+        kept = f", of {model_kept(best)}, the best by {words(next(iter(best['figures'])))}" if best else ""
         rows.append(("model", f"{model}{kept}"))
     return f"<section><h2>What was run</h2>{table(rows)}</section>" if rows else ""
 
