@@ -46,7 +46,7 @@ def pretrain(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> 
 def finetune(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> Path:
     """Fine-tune, or resume; see `pretrain` for arguments and errors."""
     from electra.build.finetune import FinetuneRecipe
-    from electra.build.finetune import finetune as run
+    from electra.build.sweep import finetune as run
     from electra.config import load as load_recipe
 
     return run(load_recipe(FinetuneRecipe, sources, assignments))

@@ -71,7 +71,7 @@ def finetune(settings: Settings = None) -> None:
     Recipes and resuming as in `electra pretrain`.
     """
     from electra.build.finetune import FinetuneRecipe
-    from electra.build.finetune import finetune as run
+    from electra.build.sweep import finetune as run
     from electra.config import load
     from electra.console import choose_console
 

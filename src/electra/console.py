@@ -11,7 +11,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -120,7 +120,15 @@ def sentence(event: Event) -> str | None:
         case "verdict":
             return f"{event['network']}: {event['verdict']} ({event['reason']})"
         case "evaluate":
-            return f"evaluated at step {event.get('step', 0):,}  {figures}"
+            return f"evaluated at step {event.get('step', 0):,}  {figures}" + "  (the best so far)" * bool(event.get("best"))
+        case "settled":
+            return f"ends at step {event['step']:,}: nothing better in {event['evaluations']} evaluations"
+        case "run":
+            return (
+                f"run {event['name']} (seed {event['seed']}, rate {event['lr']:g}): best at step {event['step']:,}  {figures}"
+            )
+        case "summary":
+            return "\n".join(summary_lines(event))
         case "warning":
             return f"warning {event.get('code') or ''}".rstrip() + f": {event['message']}"
         case "note":
@@ -129,8 +137,26 @@ def sentence(event: Event) -> str | None:
             return f"stopped: {event['reason']}"
         case "done":
             spent = f" in {duration(event['seconds'])}" if "seconds" in event else ""
-            return f"done: {event.get('step', 0):,} steps{spent}  {figures}".rstrip()
+            kept = f"; the model is that of {model_kept(event['best'])}" if event.get("best") else ""
+            return f"done: {event.get('step', 0):,} steps{spent}{kept}  {figures}".rstrip()
     return None
+
+
+def model_kept(best: Mapping[str, Any]) -> str:
+    """Which one: the step, and the run if there were several."""
+    return f"{best['run']}, step {best['step']:,}" if "run" in best else f"step {best['step']:,}"
+
+
+def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Several runs of one recipe: each by the main metric, then median and spread over the seeds."""
+    metric, counted = summary["metric"], summary["counted"]
+    for run in summary["runs"]:
+        marks = ["collapsed"] * run["collapsed"] + ["kept"] * (run["name"] == summary["model"])
+        told = f" ({', '.join(marks)})" if marks else ""
+        yield f"{run['name']}: seed {run['seed']}, rate {run['lr']:g}: {metric} {number(run['figures'][metric])}{told}"
+    over = summary["spread"][metric]
+    yield (f"{metric} over {len(counted)} seed{'s' * (len(counted) > 1)}: median {number(over['median'])}, "
+           f"{number(over['minimum'])} to {number(over['maximum'])}, s.d. {number(over['deviation'])}")  # fmt: skip
 
 
 @dataclass
@@ -146,8 +172,10 @@ class _Seen:
 
     def take(self, event: Event) -> None:
         match event["event"]:
-            case "start":
-                self.start = event
+            case "start":  # of another run of the same recipe, perhaps
+                self.start, self.phase, self.step = event, "", {}
+                self.losses.clear()
+                self.verdicts.clear()
             case "phase":
                 self.phase = event["name"]
                 self.losses.clear()
@@ -162,7 +190,7 @@ class _Seen:
                         values.append(float(value))
                         if len(values) > 2048:  # a curve needs no more points
                             del values[::2]
-            case "warning" | "note" | "evaluate" | "stop" | "done":
+            case "warning" | "note" | "evaluate" | "settled" | "run" | "summary" | "stop" | "done":
                 note = (sentence(event) or "").encode(errors="backslashreplace").decode()  # lone surrogates of file names
                 self.notes = [*self.notes, note][-4:]
 

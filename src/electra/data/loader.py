@@ -280,6 +280,18 @@ class ExampleLoader:
         return max(self._longest, min(self.micro_tokens, self.batch_examples * self._longest))
 
     @property
+    def padding(self) -> float:
+        """Share of the first epoch's positions that are padding, with one process; 0 where batches are packed."""
+        if self.packed:
+            return 0.0
+        positions = 0
+        for place in range(self.steps_per_epoch):
+            lengths = self._lengths[self._step_examples(0, place)]
+            for part in _cut(lengths, self.micro_tokens, self._longest):
+                positions += (part.stop - part.start) * _bucket(int(lengths[part.stop - 1]), self._longest)
+        return 1 - float(self._lengths.sum()) / positions
+
+    @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.examples) // self.batch_examples)
 
@@ -301,12 +313,22 @@ class ExampleLoader:
     def _step_examples(self, epoch: int, place: int) -> npt.NDArray[np.int64]:
         """The examples of the batch at `place` of an epoch, by rising length."""
         batch = int(epoch_order(np.array([place]), self.steps_per_epoch, fold_seed(self.seed, "batches"), epoch)[0])
-        window, within = divmod(batch, _WINDOW)
-        begin = window * _WINDOW * self.batch_examples
-        places = np.arange(begin, min(begin + _WINDOW * self.batch_examples, len(self.examples)))
-        in_window = epoch_order(places, len(self.examples), self.seed, epoch)
-        by_length = in_window[np.argsort(self._lengths[in_window], kind="stable")]
-        return by_length[within * self.batch_examples : (within + 1) * self.batch_examples]
+        return self._in_windows(epoch)[batch * self.batch_examples : (batch + 1) * self.batch_examples]
+
+    def _in_windows(self, epoch: int) -> npt.NDArray[np.int64]:
+        """All examples in the order of an epoch, but for windows that are sorted by length; the last one asked for is kept."""
+        if epoch not in self._epochs:
+            order = epoch_order(np.arange(len(self.examples)), len(self.examples), self.seed, epoch)
+            for begin in range(0, len(order), _WINDOW * self.batch_examples):
+                window = order[begin : begin + _WINDOW * self.batch_examples]
+                window[:] = window[np.argsort(self._lengths[window], kind="stable")]
+            self._epochs.clear()
+            self._epochs[epoch] = order
+        return self._epochs[epoch]
+
+    @cached_property
+    def _epochs(self) -> dict[int, npt.NDArray[np.int64]]:
+        return {}
 
     @cached_property
     def _lengths(self) -> npt.NDArray[np.int64]:

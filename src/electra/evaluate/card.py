@@ -39,7 +39,7 @@ def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
     run = read(run_dir)
     recipe, resolved = run.recipe["recipe"], run.recipe["resolved"]
-    figures = {**run.last("step").get("figures", {}), **run.last("evaluate").get("figures", {})}
+    figures = {**run.last("step").get("figures", {}), **run.best.get("figures", {})}
     settings = json.dumps(recipe, indent=1, ensure_ascii=False)
     now, earlier = run.verdicts
     health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
@@ -68,6 +68,8 @@ def _what(run: Run) -> str:
         encoder = run.recipe["resolved"]["encoder"]
         what = (f"A `{encoder['type']}` encoder, {encoder['num_hidden_layers']} layers of {encoder['hidden_size']}, "
                 f"{encoder['vocab_size']:,} entries, pre-trained")  # fmt: skip
+    if run.best:
+        what = f"{what}, the model of step {run.best['step']:,}, which was the best of {len(run.named('evaluate'))} evaluations"
     return f"{what}: step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`."
 
 
