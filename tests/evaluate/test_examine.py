@@ -100,9 +100,9 @@ def test_texts_are_escaped_and_marks_may_overlap() -> None:
         text="Bill <i>x</i>", target=(Mention(start=0, end=4, label="a"),), where="f:1", given={"head": [0, 4, None]}
     )
     prediction = Prediction(text=example.text, output={"entities": [{"start": 0, "end": 2, "entity_group": "b"}]})
-    found.take(example, prediction, Judgement(units=(Unit(gold="a", predicted=None), Unit(gold="c", predicted="c"))))
+    found.take(example, prediction, Judgement(units=(Unit(gold="a", predicted="b"), Unit(gold="c", predicted="c"))))
     page = examination_page("a & b", found.to_json())
     assert "<i>" not in page
     assert "a &amp; b" in page
-    assert "a → (nothing) (1.00)" in page
+    assert "a → b (1.00)" in page
     assert [mark["side"] for mark in found.to_json()["errors"][0]["marks"]] == ["gold", "predicted", "given"]
