@@ -187,7 +187,7 @@ def test_several_runs_are_told_in_lines() -> None:
         "accuracy over 1 seed: median 0.7500, 0.7500 to 0.7500, s.d. 0.0000",
     ]
     assert sentence({"event": "run", **runs[0]}) == (
-        "run seed-0 (seed 0, rate 0.0001): best step 8  accuracy 0.5000  collapsed 1.000"
+        "run seed-0 (seed 0, rate 0.0001): best at step 8  accuracy 0.5000  collapsed 1.000"
     )
     best = {"run": "seed-0/retry", "step": 8, "figures": figures[1]}
     assert sentence({"event": "done", "step": 16, "best": best}) == "done: 16 steps; the model is that of seed-0/retry, step 8"
