@@ -245,12 +245,14 @@ class Example:
         pair: the second text, if the task has one.
         target: the gold answer in the task's own terms; None where there is none.
         where: file and line it came from, for errors.
+        given: what else the task is given, by name, JSON-ready: `words`, `choices`, `id` ...
     """
 
     text: str
     pair: str | None = None
     target: object = None
     where: str = ""
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

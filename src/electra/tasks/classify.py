@@ -31,7 +31,7 @@ from electra.models.classic import ClassicEncoder
 from electra.models.heads import ClassificationHead, Pooling
 from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
-from electra.tasks.files import Columns, read_examples
+from electra.tasks.readers import Columns, read_examples
 from electra.text.tokenizer import Tokenizer
 
 _NO_LABEL = -100  # torch's ignore_index

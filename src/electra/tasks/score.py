@@ -27,7 +27,7 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead, RtdHead
 from electra.tasks.common import rows_of
-from electra.tasks.files import Columns, read_examples
+from electra.tasks.readers import Columns, read_examples
 from electra.text.tokenizer import Tokenizer
 
 
