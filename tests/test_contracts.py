@@ -35,7 +35,17 @@ FIELDS = {
         "targets": "Mapping[str, npt.NDArray[np.generic]]",
         "truncated": "int",
     },
-    contracts.Example: {"text": "str", "pair": "str | None", "target": "object", "where": "str"},
+    contracts.Example: {
+        "text": "str",
+        "pair": "str | None",
+        "target": "object",
+        "where": "str",
+        "given": "Mapping[str, Any]",
+    },
+    contracts.Mention: {"start": "int", "end": "int", "label": "str"},
+    contracts.Reading: {"examples": "Iterator[Example]", "notes": "list[str]"},
+    contracts.Unit: {"gold": "str | None", "predicted": "str | None", "score": "float"},
+    contracts.Judgement: {"units": "tuple[Unit, ...]", "values": "Mapping[str, float]"},
     contracts.Prediction: {"text": "str", "output": "Mapping[str, object]", "truncated": "int"},
 }
 
@@ -62,15 +72,18 @@ METHODS = {
     },
     contracts.Task: {
         "pad_id": "(self) -> 'int'",
-        "read": "(self, path: 'Path') -> 'list[Example]'",
-        "encode": "(self, example: 'Example') -> 'Encoded'",
-        "decode": "(self, outputs: 'Tensor', batch: 'Batch', examples: 'Sequence[Example]') -> 'list[Prediction]'",
+        "read": "(self, path: 'Path') -> 'Reading'",
+        "encode": "(self, example: 'Example') -> 'list[Encoded]'",
+        "decode": "(self, example: 'Example', rows: 'Sequence[Encoded]', outputs: 'Sequence[Tensor]') -> 'Prediction'",
     },
     contracts.TrainableTask: {
         "labels": "(self) -> 'tuple[str, ...]'",
+        "fit": "(self, examples: 'Sequence[Example]') -> 'Self'",
         "head": "(self, encoder: 'nn.Module') -> 'nn.Module'",
         "loss": "(self, outputs: 'Tensor', batch: 'Batch') -> 'Losses'",
-        "score": "(self, predictions: 'Sequence[Prediction]', examples: 'Sequence[Example]') -> 'dict[str, float]'",
+        "judge": "(self, example: 'Example', prediction: 'Prediction') -> 'Judgement'",
+        "score": "(self, judgements: 'Sequence[Judgement]') -> 'dict[str, float]'",
+        "tune": "(self, judgements: 'Sequence[Judgement]') -> 'Self'",
         "to_json": "(self) -> 'dict[str, object]'",
     },
 }

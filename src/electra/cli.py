@@ -146,11 +146,17 @@ def predict(
     format: Format = "auto",
 ) -> None:
     """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
+    from dataclasses import replace
+
+    from electra.contracts import Example
     from electra.predict.predictor import load
 
     predictor = load(model, task)
-    predictions = predictor.predict(_lines_of_stdin() if file is None else predictor.task.read(file))
-    _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+    if file is None:
+        examples: Iterable[Example] = (Example(text=line) for line in _lines_of_stdin())
+    else:
+        examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
+    _print(predictor.stream(examples), as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
 
 
 @app.command("evaluate")
@@ -178,7 +184,7 @@ def import_(
     imported = import_model(source, out, generator)
     encoder = imported.encoder.config
     heads = {"masked language model": imported.mlm_head, "discriminator": imported.rtd_head,
-             "classifier": imported.classification_head, "generator beside it": imported.generator}  # fmt: skip
+             "task head": imported.task_head, "generator beside it": imported.generator}  # fmt: skip
     parts = [name for name, head in heads.items() if head is not None]
     typer.echo(f"{out}: {encoder.type} encoder, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
                f"{encoder.vocab_size:,} entries; {', '.join(parts) or 'no head'}")  # fmt: skip

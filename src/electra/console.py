@@ -123,6 +123,8 @@ def sentence(event: Event) -> str | None:
             return f"evaluated at step {event.get('step', 0):,}  {figures}"
         case "warning":
             return f"warning {event.get('code') or ''}".rstrip() + f": {event['message']}"
+        case "note":
+            return str(event["message"])
         case "stop":
             return f"stopped: {event['reason']}"
         case "done":
@@ -160,7 +162,7 @@ class _Seen:
                         values.append(float(value))
                         if len(values) > 2048:  # a curve needs no more points
                             del values[::2]
-            case "warning" | "evaluate" | "stop" | "done":
+            case "warning" | "note" | "evaluate" | "stop" | "done":
                 note = (sentence(event) or "").encode(errors="backslashreplace").decode()  # lone surrogates of file names
                 self.notes = [*self.notes, note][-4:]
 

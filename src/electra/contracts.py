@@ -1,4 +1,4 @@
-"""What the rooms of the house hand to each other: `Batch`, `Noise`, `Losses`, `Prediction`, and the protocols of the loop.
+"""What the rooms of the house hand to each other: `Batch`, `Losses`, `Example`, `Judgement` ..., and the protocols of the loop.
 
 Shapes: B rows, L positions of a row, T = tokens of a packed batch, K drawn positions of a row.
 The signatures here are pinned by a test: objectives, tasks and loaders are written against them.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -245,14 +245,36 @@ class Example:
         pair: the second text, if the task has one.
         target: the gold answer in the task's own terms; None where there is none.
         where: file and line it came from, for errors.
-        given: what else the task is given, by name, JSON-ready: `words`, `choices`, `id` ...
+        given: what else the task is given, by name and JSON-ready: `words`, `choices`, `id` ...
     """
 
     text: str
     pair: str | None = None
     target: object = None
     where: str = ""
-    given: Mapping[str, object] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mention:
+    """A labelled part of a text: characters `start` to `end`, end exclusive."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A file being read.
+
+    Args:
+        examples: in the order of the file, each once; a bad row is an `ElectraError` with file and line.
+        notes: what was inferred, mended or counted, a sentence each; complete when `examples` is exhausted.
+    """
+
+    examples: Iterator[Example]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,44 +292,96 @@ class Prediction:
     truncated: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One decision that is right or wrong: the label of a text, a mention, the relation of two.
+
+    Args:
+        gold: the right label; None where there should be nothing.
+        predicted: the label that was given; None where nothing was found.
+        score: probability of what was predicted, in [0, 1].
+    """
+
+    gold: str | None
+    predicted: str | None
+    score: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The record of one example, gold against predicted: all that metrics need, without texts and logits.
+
+    Args:
+        units: the decisions.
+        values: figures by name, for what is not a matter of labels.
+    """
+
+    units: tuple[Unit, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
 class Task(Protocol):
-    """example -> features -> (network) -> decode: all that prediction needs. Holds its tokenizer.
+    """example -> rows -> (network) -> decode: all that prediction needs. Holds its tokenizer.
 
     Attributes:
-        max_length: tokens of a row at most, with specials; longer encodings are run as overlapping windows.
+        max_length: tokens of a row at most, with specials.
+        per_token: the network's outputs have one entry for every token; otherwise one for every row.
     """
 
     max_length: int
+    per_token: bool
 
     @property
     def pad_id(self) -> int:
         """The token that fills up short rows."""
 
-    def read(self, path: Path) -> list[Example]:
-        """The examples of a file; a bad row is an `ElectraError` with file and line."""
+    def read(self, path: Path) -> Reading:
+        """The examples of a file."""
 
-    def encode(self, example: Example) -> Encoded:
-        """Numbers for one example; what the task cuts away is counted in `truncated`."""
+    def encode(self, example: Example) -> list[Encoded]:
+        """The rows of one example: one, or the windows of a long text. Each is trained on and run on its own.
 
-    def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        """Predictions for the B examples of a batch from what the network returned."""
+        What the task cuts away is counted in `truncated`.
+        """
+
+    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
+        """The prediction for one example.
+
+        Args:
+            example: the input.
+            rows: what `encode` made of it.
+            outputs: what the network returned for each row, without padding: [n, ...] if `per_token`, else [...].
+        """
 
 
+@runtime_checkable
 class TrainableTask(Task, Protocol):
     """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the head's outputs."""
+        """Names of the head's outputs; empty where they have none."""
+
+    def fit(self, examples: Sequence[Example]) -> Self:
+        """This task with what it takes from the examples (their labels); every one of them is checked.
+
+        Once fitted, the task only checks. An example that it cannot learn from is an `ElectraError` with file and line.
+        """
 
     def head(self, encoder: nn.Module) -> nn.Module:
-        """A fresh head for `encoder`: (hidden [B, L, D] or [T, D], layout) -> the outputs that `loss` and `decode` take."""
+        """A fresh head for `encoder`: (hidden [B, L, D] or [T, D], batch) -> the outputs that `loss` and `decode` take."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
         """Loss terms and totals of one micro-batch; totals are sums over examples, beside their number `examples`."""
 
-    def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
-        """Metrics by name; the first one is the task's main metric."""
+    def judge(self, example: Example, prediction: Prediction) -> Judgement:
+        """Gold against predicted, for one example."""
+
+    def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
+        """Metrics by name, from at least one record; the first one is the task's main metric, and higher is better."""
+
+    def tune(self, judgements: Sequence[Judgement]) -> Self:
+        """This task with what is chosen on development data (a threshold); itself if there is nothing to choose."""
 
     def to_json(self) -> dict[str, object]:
         """What `task.json` holds: type, labels, length; enough to build the task again."""

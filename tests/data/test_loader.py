@@ -270,7 +270,7 @@ def test_collate_stacks_and_pads_targets():
     assert batch.targets["score"].dtype == batch.targets["weights"].dtype == torch.float32
     assert batch.targets["tags"].tolist() == [[0, 1, 2, -100, -100, -100], [0, 1, 2, 3, 4, -100]]
     assert batch.targets["weights"].sum(dim=1).tolist() == [1.5, 2.5]
-    assert batch.counts == {"rows": 2, "examples": 2, "tokens": 8}
+    assert batch.counts == {"rows": 2, "examples": 2, "tokens": 8, "label": 2, "tags": 8}
     assert not batch.layout.whole
     assert batch.layout.segments[0].tolist() == [0, 0, 0, -1, -1, -1]
 

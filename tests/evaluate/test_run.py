@@ -37,7 +37,7 @@ def model(bias: float = 0.0) -> Supervised:
     """A classifier with random weights that calls half of the examples "pos", or more with a `bias`."""
     torch.manual_seed(1)
     objective = Supervised(build_encoder(CONFIG), TASK, PROVENANCE).eval()
-    items = [TASK.encode(example) for example in EXAMPLES]
+    items = [row for example in EXAMPLES for row in TASK.encode(example)]
     with torch.no_grad():
         objective.model.head.classifier.weight.mul_(50)
         logits = objective.model(collate(items, 8, TOKENIZER.pad_id))
@@ -83,7 +83,7 @@ def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> N
     objective = model()
     objective.export(tmp_path / "model")
     result = evaluate_file(tmp_path / "model", data)
-    examples = TASK.read(data)
+    examples = list(TASK.read(data).examples)
     assert result["metrics"] == evaluate(Predictor(objective.model, TASK), examples)
     assert (result["examples"], result["truncated"], result["truncated_tokens"]) == (5, 1, 4)
     assert result["labels"] == ["neg", "pos"]
@@ -99,4 +99,4 @@ def test_a_collapsed_model_is_called_so(tmp_path: Path) -> None:
     model(bias=1e4).export(tmp_path / "model")
     result = evaluate_file(tmp_path / "model", data)
     assert result["confusion"] == [[0, 1], [0, 2]]
-    assert result["warnings"] == ["the model has collapsed: every text got the label 'pos'"]
+    assert result["warnings"] == ["the model has collapsed: everything got the label 'pos'"]

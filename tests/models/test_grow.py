@@ -95,7 +95,7 @@ def test_a_grown_model_is_saved_with_its_extended_tokenizer(model: ModelDir, tok
     assert len(pieces[0]) > 1
     larger = grown(model, tokenizer.vocab_size, pieces)
     save_model_dir(
-        tmp_path / "model", encoder=larger.encoder, rtd_head=larger.rtd_head,
+        tmp_path / "model", encoder=larger.encoder, head=larger.rtd_head,
         provenance=Provenance(tokenizer=extended, card=lambda: "# Larger\n"),
     )  # fmt: skip
     back = load_model_dir(tmp_path / "model")

@@ -9,7 +9,7 @@ from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import ClassificationHead, MlmHead, RtdHead
-from electra.models.interchange import ARCHITECTURES, from_transformers, to_transformers
+from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, to_transformers
 from electra.models.modern import ModernConfig
 
 AnyConfig = ClassicConfig | ModernConfig
@@ -88,13 +88,13 @@ def test_heads_of_another_make_are_refused(classic: ClassicConfig, modern: Moder
             from_transformers(bad, architecture)
     with pytest.raises(ElectraError, match=r"E-M210.*missing.*classifier\.dense\.bias"):
         from_transformers({name: t for name, t in foreign.items() if name != "classifier.dense.bias"}, architecture)
-    tagger = to_transformers(state_for("ModernBertForTokenClassification", classic, modern), "ModernBertForTokenClassification")
+    tagger = to_transformers(state_for(MODERN_DISCRIMINATOR, classic, modern), MODERN_DISCRIMINATOR)
     with pytest.raises(ElectraError, match="E-M212"):
-        from_transformers(tagger | {"classifier.bias": torch.zeros(9)}, "ModernBertForTokenClassification")
+        from_transformers(tagger | {"classifier.bias": torch.zeros(9)}, MODERN_DISCRIMINATOR)
 
 
 def test_a_token_classifier_with_two_rows_is_read_as_their_difference(classic: ClassicConfig, modern: ModernConfig) -> None:
-    name = "ModernBertForTokenClassification"
+    name = MODERN_DISCRIMINATOR
     foreign = to_transformers(state_for(name, classic, modern), name)
     assert (foreign["classifier.weight"][0] == 0).all()
     moved = foreign | {"classifier.weight": foreign["classifier.weight"] + 3.0}  # both rows: the softmax is the same

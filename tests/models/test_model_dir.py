@@ -57,7 +57,7 @@ def same(ours: nn.Module | None, theirs: nn.Module) -> None:
 
 def test_a_discriminator_and_its_generator_come_back(config: AnyConfig, provenance: Provenance, tmp_path: Path) -> None:
     main, head, (generator, mlm) = discriminator(config)
-    save_model_dir(tmp_path / "model", encoder=main, rtd_head=head, generator=(generator, mlm), provenance=provenance)
+    save_model_dir(tmp_path / "model", encoder=main, head=head, generator=(generator, mlm), provenance=provenance)
     loaded = load_model_dir(tmp_path / "model")
     assert loaded.encoder.config == config
     same(loaded.encoder, main)
@@ -65,7 +65,7 @@ def test_a_discriminator_and_its_generator_come_back(config: AnyConfig, provenan
     assert loaded.generator is not None
     same(loaded.generator.encoder, generator)
     same(loaded.generator.mlm_head, mlm)
-    assert (loaded.mlm_head, loaded.classification_head, loaded.task, loaded.dropped) == (None, None, None, ())
+    assert (loaded.mlm_head, loaded.task_head, loaded.task, loaded.dropped) == (None, None, None, ())
     assert loaded.tokenizer().fingerprint == provenance.tokenizer.fingerprint
     assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8") == "# A small model\n"
     assert all(parameter.requires_grad for parameter in loaded.encoder.parameters())
@@ -76,7 +76,7 @@ def test_a_modern_discriminators_main_weights_are_the_bare_encoder(
     modern: ModernConfig, provenance: Provenance, tmp_path: Path
 ) -> None:
     main, head, _ = discriminator(modern)
-    save_model_dir(tmp_path / "model", encoder=main, rtd_head=head, provenance=provenance)
+    save_model_dir(tmp_path / "model", encoder=main, head=head, provenance=provenance)
     assert all(name.startswith("model.") for name in load_file(tmp_path / "model" / "model.safetensors"))
     labels = json.loads((tmp_path / "model" / "discriminator" / "config.json").read_text())["id2label"]
     assert labels == {"0": "original", "1": "replaced"}
@@ -86,12 +86,12 @@ def test_a_masked_language_model_and_a_bare_encoder(config: AnyConfig, provenanc
     torch.manual_seed(0)
     main, head = build_encoder(config), MlmHead(config)
     shaken(head)
-    save_model_dir(tmp_path / "mlm", encoder=main, mlm_head=head, provenance=provenance)
+    save_model_dir(tmp_path / "mlm", encoder=main, head=head, provenance=provenance)
     same(load_model_dir(tmp_path / "mlm").mlm_head, head)
     save_model_dir(tmp_path / "bare", encoder=main, provenance=provenance)
     bare = load_model_dir(tmp_path / "bare")
     same(bare.encoder, main)
-    assert (bare.mlm_head, bare.rtd_head, bare.classification_head) == (None, None, None)
+    assert (bare.mlm_head, bare.rtd_head, bare.task_head) == (None, None, None)
 
 
 @pytest.mark.parametrize("labels", [("no", "yes"), tuple(f"class {n}" for n in range(11)), ()])
@@ -102,14 +102,14 @@ def test_a_classifier_comes_back_with_its_task(
     main, head = build_encoder(config), ClassificationHead(config, len(labels) or 3, dropout=0.25)
     shaken(head)
     task = {"type": "classify", "labels": list(labels)}
-    save_model_dir(tmp_path / "m", encoder=main, classification_head=head, labels=labels, task=task, provenance=provenance)
+    save_model_dir(tmp_path / "m", encoder=main, head=head, labels=labels, task=task, provenance=provenance)
     loaded = load_model_dir(tmp_path / "m")
     assert loaded.task == task
     assert loaded.labels == (labels or ("LABEL_0", "LABEL_1", "LABEL_2"))
-    assert loaded.classification_head is not None
-    assert loaded.classification_head.dropout == 0.25
+    assert loaded.task_head is not None
+    assert loaded.task_head.dropout == 0.25
     for name, tensor in head.state_dict().items():
-        torch.testing.assert_close(loaded.classification_head.state_dict()[name], tensor, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(loaded.task_head.state_dict()[name], tensor, atol=1e-5, rtol=1e-5)
 
 
 def test_saving_replaces_as_a_whole_and_a_failure_leaves_what_was(
@@ -137,7 +137,7 @@ def test_saving_replaces_as_a_whole_and_a_failure_leaves_what_was(
 @pytest.fixture
 def saved(classic: ClassicConfig, provenance: Provenance, tmp_path: Path) -> Path:
     main, head, generator = discriminator(classic)
-    save_model_dir(tmp_path / "m", encoder=main, rtd_head=head, generator=generator, provenance=provenance)
+    save_model_dir(tmp_path / "m", encoder=main, head=head, generator=generator, provenance=provenance)
     return tmp_path / "m"
 
 
@@ -236,8 +236,8 @@ def foreign(path: Path, encoder: Encoder, provenance: Provenance, **heads: nn.Mo
 def test_a_pair_is_imported(classic: ClassicConfig, width: float, provenance: Provenance, tmp_path: Path) -> None:
     small = generator_config(classic, GeneratorConfig(width=width))
     main, generator, head, mlm = build_encoder(classic), build_encoder(small), RtdHead(classic), MlmHead(small)
-    source = foreign(tmp_path / "discriminator", main, provenance, rtd_head=head)
-    beside = foreign(tmp_path / "generator", generator, provenance, mlm_head=mlm)
+    source = foreign(tmp_path / "discriminator", main, provenance, head=head)
+    beside = foreign(tmp_path / "generator", generator, provenance, head=mlm)
     imported = import_model(source, tmp_path / "out", beside)
     same(imported.encoder, main)
     same(imported.rtd_head, head)
@@ -250,7 +250,7 @@ def test_a_pair_is_imported(classic: ClassicConfig, width: float, provenance: Pr
 
 
 def test_what_cannot_be_imported(classic: ClassicConfig, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path) -> None:
-    source = foreign(tmp_path / "d", build_encoder(classic), provenance, rtd_head=RtdHead(classic))
+    source = foreign(tmp_path / "d", build_encoder(classic), provenance, head=RtdHead(classic))
     with pytest.raises(ElectraError, match="E-C211"):
         import_model(source, source)
     for missing in ("hf://google/electra-small-discriminator", tmp_path / "nowhere"):
@@ -263,3 +263,26 @@ def test_what_cannot_be_imported(classic: ClassicConfig, tokenizer: Tokenizer, p
     with pytest.raises(ElectraError, match=f"E-M206.*{tokenizer.vocab_size}"):
         import_model(small, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+class _Bilinear(nn.Module):
+    """A head that no class of transformers has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+
+def test_a_head_without_a_class_is_kept_beside_a_bare_encoder(
+    config: AnyConfig, provenance: Provenance, tmp_path: Path
+) -> None:
+    main, head = build_encoder(config), _Bilinear()
+    save_model_dir(tmp_path / "m", encoder=main, head=head, task={"type": "own"}, provenance=provenance)
+    loaded = load_model_dir(tmp_path / "m")
+    assert loaded.task_head is None
+    assert loaded.own_head is not None
+    assert torch.equal(loaded.own_head["weight"], head.weight)
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["architectures"][0].endswith("Model")
+    again = import_model(tmp_path / "m", tmp_path / "again")
+    assert again.own_head is not None
+    assert again.task == {"type": "own"}

@@ -47,7 +47,7 @@ def supervised(config: ClassicConfig | ModernConfig, task: Classify = TASK) -> S
 
 
 def batch_of(examples: list[Example]) -> Batch:
-    return collate([TASK.encode(example) for example in examples], 16, TOKENIZER.pad_id)
+    return collate([row for example in examples for row in TASK.encode(example)], 16, TOKENIZER.pad_id)
 
 
 def noise(batch: Batch) -> Noise:
@@ -58,7 +58,7 @@ def noise(batch: Batch) -> Noise:
 def test_it_learns_through_the_loader_and_says_so(config: ClassicConfig | ModernConfig) -> None:
     objective: Objective = supervised(config)
     assert isinstance(objective, Supervised)
-    examples = EncodedExamples([TASK.encode(example) for example in EXAMPLES])
+    examples = EncodedExamples([row for example in EXAMPLES for row in TASK.encode(example)])
     loader = ExampleLoader(examples=examples, pad_id=TOKENIZER.pad_id, batch_examples=4, micro_tokens=256, seed=0)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2)
     for step in range(40):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Packed, Padded
+from electra.contracts import Batch, Packed, Padded
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
-from electra.models.heads import ClassificationHead, MlmHead, RtdHead
-from electra.models.interchange import from_transformers, to_transformers
+from electra.models.heads import ClassificationHead, MlmHead, RtdHead, TokenHead
+from electra.models.interchange import MODERN_DISCRIMINATOR, from_transformers, to_transformers
 from electra.models.modern import ModernConfig
 
 transformers = pytest.importorskip("transformers")
@@ -35,6 +35,10 @@ class Rows:
     @property
     def layout(self) -> Padded:
         return Padded(segments=self.attention_mask - 1)
+
+    @property
+    def batch(self) -> Batch:
+        return Batch(tokens=self.tokens, positions=self.positions, types=self.types, layout=self.layout)
 
 
 def rows(length: int = 21, padding: int = 6) -> Rows:
@@ -64,11 +68,12 @@ CONFIGS = {
 }
 ARCHITECTURES = {
     "classic": {None: "ElectraModel", "mlm_head": "ElectraForMaskedLM", "rtd_head": "ElectraForPreTraining",
-                "classification_head": "ElectraForSequenceClassification"},
-    "modern": {None: "ModernBertModel", "mlm_head": "ModernBertForMaskedLM", "rtd_head": "ModernBertForTokenClassification",
-               "classification_head": "ModernBertForSequenceClassification"},
+                "classification_head": "ElectraForSequenceClassification", "token_head": "ElectraForTokenClassification"},
+    "modern": {None: "ModernBertModel", "mlm_head": "ModernBertForMaskedLM", "rtd_head": MODERN_DISCRIMINATOR,
+               "classification_head": "ModernBertForSequenceClassification",
+               "token_head": "ModernBertForTokenClassification"},
 }  # fmt: skip
-HEADS = [None, "mlm_head", "rtd_head", "classification_head"]
+HEADS = [None, "mlm_head", "rtd_head", "classification_head", "token_head"]
 
 
 def ours(config: ClassicConfig | ModernConfig, head: str | None) -> nn.ModuleDict:
@@ -79,12 +84,14 @@ def ours(config: ClassicConfig | ModernConfig, head: str | None) -> nn.ModuleDic
         network[head] = RtdHead(config, 0.3)
     elif head == "classification_head":
         network[head] = ClassificationHead(config, LABELS)
+    elif head == "token_head":
+        network[head] = TokenHead(config, LABELS)
     return network.eval()
 
 
 def theirs(config: ClassicConfig | ModernConfig, architecture: str, labels: int) -> nn.Module:
     tree = hf_config.to_json(config, architecture, [f"label {index}" for index in range(labels)])
-    cls = getattr(transformers, architecture)
+    cls = getattr(transformers, tree["architectures"][0])
     network: nn.Module = cls(cls.config_class.from_dict(tree))
     return network.eval()
 
@@ -104,14 +111,16 @@ def our_outputs(network: nn.ModuleDict, data: Rows) -> Tensor:
     elif "rtd_head" in network:
         hidden = network["rtd_head"](hidden)
     elif "classification_head" in network:
-        hidden = network["classification_head"](hidden, data.layout)
+        hidden = network["classification_head"](hidden, data.batch)
+    elif "token_head" in network:
+        hidden = network["token_head"](hidden, data.batch)
     return hidden
 
 
 def their_outputs(network: nn.Module, architecture: str, data: Rows) -> Tensor:
     types = {"token_type_ids": data.types} if architecture.startswith("Electra") else {}
     outputs: Tensor = network(input_ids=data.tokens, attention_mask=data.attention_mask, **types)[0]
-    if architecture == "ModernBertForTokenClassification":
+    if architecture == MODERN_DISCRIMINATOR:
         probability = outputs.softmax(-1)[..., 1]
         return torch.logit(probability.double()).float()
     return outputs
@@ -245,7 +254,9 @@ def test_a_packed_batch_is_classified_by_the_first_token_of_each_document(config
     torch.manual_seed(5)
     network, parts = ours(config, "classification_head"), documents()
     shake(network)
-    packed = network["classification_head"](network["encoder"](*joined(parts), PACKED), PACKED)
+    tokens, positions, types = joined(parts)
+    batch = Batch(tokens=tokens, positions=positions, types=types, layout=PACKED)
+    packed = network["classification_head"](network["encoder"](tokens, positions, types, PACKED), batch)
     alone = torch.cat([our_outputs(network, part)[:1] for part in parts])
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Packed, Padded
+from electra.contracts import Batch, Packed, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead
+from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, TokenHead
 from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
@@ -64,10 +65,15 @@ def their_inputs(path: Path) -> dict[str, Tensor]:
 
 
 def hidden_of(encoder: Encoder, inputs: dict[str, Tensor]) -> Tensor:
-    tokens = inputs["input_ids"]
-    positions = torch.arange(tokens.shape[1]).expand_as(tokens)
-    hidden: Tensor = encoder.eval()(tokens, positions, tokens * 0, Padded(segments=inputs["attention_mask"] - 1))
+    batch = as_batch(inputs)
+    hidden: Tensor = encoder.eval()(batch.tokens, batch.positions, batch.types, batch.layout)
     return hidden
+
+
+def as_batch(inputs: dict[str, Tensor]) -> Batch:
+    tokens = inputs["input_ids"]
+    layout = Padded(segments=inputs["attention_mask"] - 1)
+    return Batch(tokens=tokens, positions=torch.arange(tokens.shape[1]).expand_as(tokens), types=tokens * 0, layout=layout)
 
 
 def load(auto: str, path: Path) -> nn.Module:
@@ -92,7 +98,7 @@ def test_a_classic_discriminator_and_its_generator(tokenizer: Tokenizer, provena
     tie(generator, main, "gdes")
     for network in (main, generator, head, mlm):
         shaken(network)
-    save_model_dir(tmp_path / "m", encoder=main, rtd_head=head, generator=(generator, mlm), provenance=provenance)
+    save_model_dir(tmp_path / "m", encoder=main, head=head, generator=(generator, mlm), provenance=provenance)
     inputs = their_inputs(tmp_path / "m")
     compare(head(hidden_of(main, inputs)), load("AutoModelForPreTraining", tmp_path / "m")(**inputs).logits, inputs)
     logits = mlm(hidden_of(generator, inputs), generator.embeddings.table)
@@ -108,7 +114,7 @@ def test_a_modern_discriminator_and_its_generator(tokenizer: Tokenizer, provenan
     tie(generator, main, "gdes")
     for network in (main, generator, head, mlm):
         shaken(network)
-    save_model_dir(tmp_path / "m", encoder=main, rtd_head=head, generator=(generator, mlm), provenance=provenance)
+    save_model_dir(tmp_path / "m", encoder=main, head=head, generator=(generator, mlm), provenance=provenance)
     inputs = their_inputs(tmp_path / "m")
     hidden = hidden_of(main, inputs)
     compare(hidden, load("AutoModel", tmp_path / "m")(**inputs).last_hidden_state, inputs)
@@ -130,25 +136,34 @@ def test_masked_language_models_classifiers_and_encoders(
     for network in (main, mlm, head):
         shaken(network)
     head.eval()
-    save_model_dir(tmp_path / "mlm", encoder=main, mlm_head=mlm, provenance=provenance)
+    save_model_dir(tmp_path / "mlm", encoder=main, head=mlm, provenance=provenance)
     save_model_dir(tmp_path / "bare", encoder=main, provenance=provenance)
     labels = ("bad", "fair", "good")
-    save_model_dir(tmp_path / "class", encoder=main, classification_head=head, labels=labels, provenance=provenance)
+    save_model_dir(tmp_path / "class", encoder=main, head=head, labels=labels, provenance=provenance)
     inputs = their_inputs(tmp_path / "mlm")
     hidden = hidden_of(main, inputs)
     compare(hidden, load("AutoModel", tmp_path / "bare")(**inputs).last_hidden_state, inputs)
     compare(mlm(hidden, main.embeddings.table), load("AutoModelForMaskedLM", tmp_path / "mlm")(**inputs).logits, inputs)
     classifier = load("AutoModelForSequenceClassification", tmp_path / "class")
     assert classifier.config.id2label == dict(enumerate(labels))
-    layout = Padded(segments=inputs["attention_mask"] - 1)
-    torch.testing.assert_close(head(hidden, layout), classifier(**inputs).logits, atol=1e-5, rtol=1e-5)
-    loaded = load_model_dir(tmp_path / "class").classification_head
+    batch = as_batch(inputs)
+    torch.testing.assert_close(head(hidden, batch), classifier(**inputs).logits, atol=1e-5, rtol=1e-5)
+    loaded = load_model_dir(tmp_path / "class").task_head
     assert loaded is not None
-    torch.testing.assert_close(loaded(hidden, layout), head(hidden, layout))
-    real = layout.real
+    torch.testing.assert_close(loaded(hidden, batch), head(hidden, batch))
+    save_model_dir(
+        tmp_path / "tokens", encoder=main, head=(tokens := TokenHead(config, 3).eval()), labels=labels, provenance=provenance
+    )
+    tagger = load("AutoModelForTokenClassification", tmp_path / "tokens")
+    assert tagger.config.id2label == dict(enumerate(labels))
+    compare(tokens(hidden, batch), tagger(**inputs).logits, inputs)
+    again = load_model_dir(tmp_path / "tokens")
+    assert isinstance(again.task_head, TokenHead)
+    torch.testing.assert_close(again.task_head(hidden, batch), tokens(hidden, batch))
+    real = batch.layout.real
     bounds = torch.cat([torch.zeros(1), real.sum(1).cumsum(0)]).int()
     packed = Packed(cu_seqlens=bounds, max_seqlen=int(real.sum(1).max()))
-    torch.testing.assert_close(head(hidden[real], packed), head(hidden, layout), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(head(hidden[real], replace(batch, layout=packed)), head(hidden, batch), atol=1e-6, rtol=1e-6)
 
 
 def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Example, Padded
+from electra.contracts import Batch, Encoded, Example, Padded, Prediction
 from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
@@ -21,7 +21,7 @@ from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
-from electra.tasks.common import TaskNetwork
+from electra.tasks.common import TaskNetwork, joined
 from electra.tasks.score import FillMaskConfig, Replaced, ReplacedConfig, ReplacedNetwork
 from electra.text.train_tokenizer import train as train_tokenizer
 
@@ -88,7 +88,7 @@ def test_gold_answers_are_not_looked_at_when_predicting() -> None:
     foreign = Example(text="good film", target="wonderful", where="x.tsv:2")
     assert predictor.predict([foreign]) == predictor.predict(["good film"])
     with pytest.raises(ElectraError, match=r"E-D312 x\.tsv:2"):
-        predictor.answer([foreign])
+        list(predictor.stream([foreign]))
 
 
 def test_predicting_leaves_the_training_mode_and_training_goes_on_after_it() -> None:
@@ -103,7 +103,7 @@ def test_predicting_leaves_the_training_mode_and_training_goes_on_after_it() -> 
 
 
 def _labelled_batch() -> Batch:
-    items = [CLASSIFY.encode(Example(text=text, target="pos")) for text in some_texts(3, 28)]
+    items = [row for text in some_texts(3, 28) for row in CLASSIFY.encode(Example(text=text, target="pos"))]
     return collate(items, 32, TOKENIZER.pad_id)
 
 
@@ -121,20 +121,19 @@ class Echo(nn.Module):
 class Listen(Replaced):
     """Keeps what it is given to decode."""
 
-    def decode(self, outputs: Tensor, batch: Batch, examples: object) -> list[object]:  # type: ignore[override]
-        self.heard: list[tuple[Tensor, Batch]] = [*getattr(self, "heard", []), (outputs, batch)]
-        return super().decode(torch.zeros(batch.tokens.shape), batch, examples)  # type: ignore[arg-type,return-value]
+    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
+        self.heard = joined(rows, outputs)
+        return super().decode(example, rows, [torch.zeros(len(row.tokens)) for row in rows])
 
 
 def test_a_long_text_is_windowed_and_put_together_again() -> None:
     task = Listen(ReplacedConfig(max_length=16), TOKENIZER)
     text = some_texts(1, 1)[0] + " ".join(random.Random(1).choices(WORDS, k=1000))
-    long, short = Predictor(Echo(), task, batch_tokens=64).predict([text, "good film"])
+    short, long = Predictor(Echo(), task, batch_tokens=64).predict(["good film", text])
     assert (long.truncated, short.truncated) == (0, 0)
-    outputs, batch = task.heard[-1]
-    assert outputs[..., 0].tolist() == batch.tokens.tolist()
-    assert batch.tokens.shape[1] == len(TOKENIZER.encode(text).ids) > 1000
-    positions = outputs[0, 16:-16, 1]
+    assert task.heard[:, 0].tolist() == TOKENIZER.encode(text).ids
+    assert len(task.heard) > 1000
+    positions = task.heard[16:-16, 1]
     assert int(positions.max()) <= 16 - 2 - 3
     assert int(positions.min()) >= 1 + 3
     spelled = [text[token["start"] : token["end"]] for token in _tokens(long.output)]
@@ -174,7 +173,7 @@ def saved(folder: Path, config: ClassicConfig | ModernConfig, *, generator: bool
     save_model_dir(
         folder,
         encoder=build_encoder(config),
-        rtd_head=RtdHead(config),
+        head=RtdHead(config),
         generator=(build_encoder(config), MlmHead(config)) if generator else None,
         provenance=PROVENANCE,
     )
@@ -205,7 +204,7 @@ def test_scoring_tasks_are_loaded_by_name(config: ClassicConfig | ModernConfig, 
 def test_fill_mask_agrees_with_the_pipeline(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    save_model_dir(tmp_path / "mlm", encoder=build_encoder(MODERN), mlm_head=MlmHead(MODERN), provenance=PROVENANCE)
+    save_model_dir(tmp_path / "mlm", encoder=build_encoder(MODERN), head=MlmHead(MODERN), provenance=PROVENANCE)
     model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "mlm")
     pipeline = transformers.FillMaskPipeline(model, transformers.AutoTokenizer.from_pretrained(tmp_path / "mlm"), device="cpu")
     [ours] = load(tmp_path / "mlm", "fill-mask").predict(["the [MASK] film"])
@@ -220,7 +219,7 @@ def test_a_model_without_what_the_task_needs_says_so(tmp_path: Path) -> None:
     for task, code in ((None, "E-C306"), ("fill-mask", "E-M310"), (CLASSIFY.config, "E-M310"), ("fill-mosk", "E-C004")):
         with pytest.raises(ElectraError, match=code):
             load(path, task)
-    save_model_dir(tmp_path / "mlm", encoder=build_encoder(MODERN), mlm_head=MlmHead(MODERN), provenance=PROVENANCE)
+    save_model_dir(tmp_path / "mlm", encoder=build_encoder(MODERN), head=MlmHead(MODERN), provenance=PROVENANCE)
     with pytest.raises(ElectraError, match="E-M310"):
         load(tmp_path / "mlm", "replaced")
 
@@ -240,7 +239,7 @@ def test_a_task_json_that_does_not_fit_is_refused(tmp_path: Path, task: dict[str
     save_model_dir(
         tmp_path / "model",
         encoder=build_encoder(MODERN),
-        classification_head=head,
+        head=head,
         labels="ab",
         task=task,
         provenance=PROVENANCE,

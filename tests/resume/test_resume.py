@@ -318,7 +318,7 @@ def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
     assert [event["step"] for event in undisturbed.events("evaluate")] == [8, 16]
     forwards = "electra.objectives.supervised", "Supervised.forward"
     assert run.run((*forwards, 12, [SIGTERM])) == 75, run.output()  # the first ones are of the dry batch
-    evaluation = "electra.build.finetune", "evaluate"
+    evaluation = "electra.build.finetune", "figures"
     assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL
     assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()
     assert run.events("stop")[-1]["step"] == 8

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from electra.contracts import Example, Prediction
+from electra.contracts import Example, Judgement, Prediction
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.tasks import build_task, task_config
+from electra.evaluate.run import confusion, figures
+from electra.tasks import task_config
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.text.train_tokenizer import train as train_tokenizer
 
@@ -29,14 +30,18 @@ def said(*labels: str) -> list[Prediction]:
     return [Prediction(text="", output={"label": label, "score": 1.0}) for label in labels]
 
 
+def judge(task: Classify, predictions: list[Prediction], examples: list[Example]) -> list[Judgement]:
+    return [task.judge(example, prediction) for example, prediction in zip(examples, predictions, strict=True)]
+
+
 def test_labels_come_from_the_training_file_sorted() -> None:
-    assert classify().fit_labels(labelled("pos", "neg", "pos")).labels == ("neg", "pos")
+    assert classify().fit(labelled("pos", "neg", "pos")).labels == ("neg", "pos")
 
 
 def test_given_labels_stay_in_their_order_and_must_cover_the_training_file() -> None:
-    assert classify("pos", "neg").fit_labels(labelled("neg", "pos")).labels == ("pos", "neg")
+    assert classify("pos", "neg").fit(labelled("neg", "pos")).labels == ("pos", "neg")
     with pytest.raises(ElectraError, match=r"E-D312 dev.tsv:3: label 'ned' .*nearest is 'neg'"):
-        classify("pos", "neg").fit_labels(labelled("neg", "ned"))
+        classify("pos", "neg").fit(labelled("neg", "ned"))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ def test_given_labels_stay_in_their_order_and_must_cover_the_training_file() -> 
 )
 def test_a_training_file_without_two_labels_is_refused(labels: tuple[str | None, ...], code: str) -> None:
     with pytest.raises(ElectraError, match=code):
-        classify().fit_labels(labelled(*labels))
+        classify().fit(labelled(*labels))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_an_unknown_label_is_named_with_file_line_and_neighbour() -> None:
 
 def test_the_loss_is_the_sum_over_labelled_examples() -> None:
     task = classify("neg", "pos", "so so")
-    items = [task.encode(example) for example in labelled("pos", "so so", None)]
+    items = [row for example in labelled("pos", "so so", None) for row in task.encode(example)]
     batch = collate(items, 16, TOKENIZER.pad_id)
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0], [9.0, 0.0, 0.0]], requires_grad=True)
     losses = task.loss(logits, batch)
@@ -93,16 +98,16 @@ def test_the_loss_is_the_sum_over_labelled_examples() -> None:
 
 def test_predictions_have_the_keys_of_the_pipeline() -> None:
     task = classify("neg", "pos")
-    examples = labelled(None, None)
-    batch = collate([task.encode(example) for example in examples], 16, TOKENIZER.pad_id)
-    first, second = task.decode(torch.tensor([[0.0, 1.0], [2.0, 0.0]]), batch, examples)
+    [example] = labelled(None)
+    first, second = (task.decode(example, task.encode(example), [torch.tensor(out)]) for out in ([0.0, 1.0], [2.0, 0.0]))
     assert first.output == {"label": "pos", "score": pytest.approx(1 / (1 + 2.718281828**-1))}
     assert second.output["label"] == "neg"
 
 
 def test_scores() -> None:
     task = classify("neg", "pos", "so so")
-    scores = task.score(said("pos", "neg", "pos", "pos"), labelled("pos", "neg", "neg", "pos"))
+    judgements = judge(task, said("pos", "neg", "pos", "pos"), labelled("pos", "neg", "neg", "pos"))
+    scores = figures(task, judgements)
     assert next(iter(scores)) == "accuracy"
     assert scores == {
         "accuracy": 0.75,
@@ -110,21 +115,20 @@ def test_scores() -> None:
         "majority_share": 0.5,
         "collapsed": 0.0,
     }
-    confusion = task.confusion(said("pos", "neg", "pos", "pos"), labelled("pos", "neg", "neg", "pos"))
-    assert confusion == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert confusion(task.labels, judgements) == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
 
 
 def test_one_label_for_everything_is_a_collapse_unless_the_data_has_but_one() -> None:
     task = classify("neg", "pos")
-    scores = task.score(said("pos", "pos", "pos"), labelled("pos", "neg", "pos"))
+    scores = figures(task, judge(task, said("pos", "pos", "pos"), labelled("pos", "neg", "pos")))
     assert scores["collapsed"] == 1.0
     assert scores["accuracy"] == scores["majority_share"]
-    assert task.score(said("pos"), labelled("pos"))["collapsed"] == 0.0
+    assert figures(task, judge(task, said("pos"), labelled("pos")))["collapsed"] == 0.0
 
 
 def test_task_json_builds_the_same_task_again() -> None:
     task = classify("neg", "pos")
-    again = build_task(task_config(task.to_json()), TOKENIZER)
+    again = task_config(task.to_json()).build(TOKENIZER)
     assert isinstance(again, Classify)
     assert again.config == task.config
 
@@ -133,5 +137,5 @@ def test_files_are_read_by_the_columns_of_the_setting(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text("sentence\ty\ngood\tpos\n", encoding="utf-8")
     config = task_config({"type": "classify", "columns": {"text": "sentence", "label": "y"}})
-    [example] = build_task(config, TOKENIZER).read(path)
+    [example] = config.build(TOKENIZER).read(path).examples
     assert (example.text, example.target) == ("good", "pos")

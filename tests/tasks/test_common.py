@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from electra.contracts import Encoded, Example
-from electra.tasks.common import EncodedExamples, cut_windows, encode_text
+from electra.tasks.common import EncodedExamples, cut_windows, encode_text, joined
 from electra.text.train_tokenizer import train as train_tokenizer
 
 WORDS = ["a", "good", "film", "bad", "play", "indeed", "very"]
@@ -40,15 +41,17 @@ def test_cutting_keeps_the_beginning_of_each_text_and_counts_the_rest(text: str,
 @given(content=st.integers(0, 400), max_length=st.integers(8, 64))
 def test_windows_lose_nothing_and_show_context(content: int, max_length: int) -> None:
     tokens = np.array([-1, *range(content), -2], dtype=np.int64)
-    windows = cut_windows(Encoded(tokens=tokens, types=np.zeros_like(tokens)), max_length)
-    joined = np.concatenate([window.encoded.tokens[window.keep] for window in windows])
-    assert joined.tolist() == tokens.tolist()
+    whole = Encoded(tokens=tokens, types=np.zeros_like(tokens), targets={"place": np.arange(len(tokens))})
+    windows = cut_windows(whole, max_length)
+    for name in ("tokens", "place"):
+        parts = [torch.from_numpy(row.tokens if name == "tokens" else row.targets["place"]) for row in windows]
+        assert joined(windows, parts).tolist() == (tokens if name == "tokens" else whole.targets["place"]).tolist()
     margin = (max_length - 2) // 4
     for window in windows:
-        row = window.encoded.tokens
-        assert len(row) == len(window.encoded.types) <= max_length
+        row = window.tokens
+        assert len(row) == len(window.types) == len(window.targets["keep"]) <= max_length
         assert (row[0], row[-1]) == (-1, -2)
-        for place in range(*window.keep.indices(len(row))):
+        for place in np.flatnonzero(window.targets["keep"]):
             if 0 <= (token := row[place]) < content:
                 assert place - 1 >= min(margin, token)
                 assert len(row) - 2 - place >= min(margin, content - 1 - token)

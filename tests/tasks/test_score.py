@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
-from electra.contracts import Batch, Example
+from electra.contracts import Batch, Encoded, Example, Prediction
 from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import MlmHead
-from electra.tasks import build_task, task_config
+from electra.tasks import task_config
+from electra.tasks.common import rows_of
 from electra.tasks.score import FillMask, FillMaskConfig, FillMaskNetwork, Replaced, ReplacedConfig
 from electra.text.train_tokenizer import Kind
 from electra.text.train_tokenizer import train as train_tokenizer
@@ -23,18 +25,26 @@ REPLACED = Replaced(ReplacedConfig(), TOKENIZER)
 FILL = FillMask(FillMaskConfig(top_k=3), TOKENIZER)
 
 
-def batch_of(task: Replaced | FillMask, texts: Sequence[str], packed: bool) -> tuple[Batch, list[Example]]:
-    examples = [Example(text=text) for text in texts]
-    items = [task.encode(example) for example in examples]
-    return collate(items, max(len(item.tokens) for item in items), TOKENIZER.pad_id, packed), examples
+def batch_of(task: Replaced | FillMask, texts: Sequence[str], packed: bool) -> tuple[Batch, list[Encoded]]:
+    """One row a text, none of them too long for it."""
+    items = [row for text in texts for row in task.encode(Example(text=text))]
+    assert len(items) == len(texts)
+    return collate(items, max(len(item.tokens) for item in items), TOKENIZER.pad_id, packed), items
+
+
+def decoded(
+    task: Replaced | FillMask, texts: Sequence[str], items: Sequence[Encoded], outputs: Tensor, batch: Batch
+) -> list[Prediction]:
+    rows = rows_of(outputs, batch.layout)
+    return [task.decode(Example(text=text), [item], [row]) for text, item, row in zip(texts, items, rows, strict=True)]
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_each_token_gets_its_own_probability_and_place_in_the_text(packed: bool) -> None:
     texts = ["The film", "", "  电影\n很 good"]
-    batch, examples = batch_of(REPLACED, texts, packed)
+    batch, items = batch_of(REPLACED, texts, packed)
     logits = torch.arange(batch.tokens.numel(), dtype=torch.float32).view(batch.tokens.shape) / 100
-    predictions = REPLACED.decode(logits, batch, examples)
+    predictions = decoded(REPLACED, texts, items, logits, batch)
     assert [prediction.text for prediction in predictions] == texts
     seen = [[text[t["start"] : t["end"]] for t in p.output["tokens"]] for text, p in zip(texts, predictions, strict=True)]
     assert seen == [_spelled(text) for text in texts]
@@ -51,13 +61,14 @@ def _spelled(text: str) -> list[str]:
 
 
 def test_candidates_fill_the_text_as_it_was_written() -> None:
-    batch, examples = batch_of(FILL, ["The [MASK]  was play [MASK]!", "nothing"], packed=False)
+    texts = ["The [MASK]  was play [MASK]!", "nothing"]
+    batch, items = batch_of(FILL, texts, packed=False)
     film, ing = (TOKENIZER.backend.token_to_id(token) for token in ("film", "##ing"))
     outputs = torch.zeros(*batch.tokens.shape, 1, 2)
     masked = (batch.tokens == TOKENIZER.mask_id).nonzero()
     for (row, place), token in zip(masked.tolist(), (film, ing), strict=True):
         outputs[row, place, 0] = torch.tensor([0.5, token])
-    first, second = FILL.decode(outputs, batch, examples)
+    first, second = decoded(FILL, texts, items, outputs, batch)
     assert first.output["masks"] == [
         [{"score": 0.5, "token": film, "token_str": "film", "sequence": "The film  was play [MASK]!"}],
         [{"score": 0.5, "token": ing, "token_str": "##ing", "sequence": "The [MASK]  was playing!"}],
@@ -100,8 +111,8 @@ def test_settings_are_checked(tree: dict[str, object], code: str) -> None:
 
 
 def test_scoring_tasks_are_built_by_name() -> None:
-    assert isinstance(build_task(task_config("replaced"), TOKENIZER), Replaced)
-    assert isinstance(build_task(task_config("fill-mask"), TOKENIZER), FillMask)
+    assert isinstance(task_config("replaced").build(TOKENIZER), Replaced)
+    assert isinstance(task_config("fill-mask").build(TOKENIZER), FillMask)
     with pytest.raises(ElectraError, match="did you mean replaced"):
         task_config("replacd")
 
@@ -112,7 +123,7 @@ def test_a_filled_text_has_its_spaces_whatever_the_kind_of_tokenizer(kind: Kind)
     fill = FillMask(FillMaskConfig(), tokenizer)
     for text, filled in (("the [MASK] was", "the film was"), ("[MASK] was", "film was"), ("the [MASK]", "the film")):
         (token,) = tokenizer.encode_documents(["the film"])[0].ids[1:]
-        batch, examples = collate([fill.encode(Example(text=text))], 16, tokenizer.pad_id, False), [Example(text=text)]
-        outputs = torch.full((*batch.tokens.shape, 1, 2), float(token))
-        (masks,) = fill.decode(outputs, batch, examples)[0].output["masks"]
+        rows = fill.encode(Example(text=text))
+        outputs = [torch.full((len(row.tokens), 1, 2), float(token)) for row in rows]
+        (masks,) = fill.decode(Example(text=text), rows, outputs).output["masks"]
         assert [candidate["sequence"] for candidate in masks] == [filled]

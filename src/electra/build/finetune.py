@@ -19,19 +19,19 @@ from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, fingerprint, to_tree
 from electra.console import ConsoleSink
-from electra.contracts import Example
+from electra.contracts import Example, TrainableTask
 from electra.data.loader import ExampleLoader
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import figures, judged
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
 from electra.storage import file_hash
-from electra.tasks import TrainableTaskConfig, build_task
+from electra.tasks import TrainableTaskConfig
 from electra.tasks.common import EncodedExamples
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
@@ -149,20 +149,27 @@ class Setting:
         self.recipe = recipe
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
-        task = build_task(recipe.task, self.tokenizer)
-        train_examples = task.read(recipe.data.train)
-        self.task = task.fit_labels(train_examples)
-        self.train = [self.task.encode(example) for example in train_examples]
-        self.dev: list[Example] = self.task.read(recipe.data.dev) if recipe.data.dev else []
-        self.truncated = sum(item.truncated for item in self.train)
+        self.notes: list[str] = []
+        task: TrainableTask = recipe.task.build(self.tokenizer)
+        train_examples = self._read(task, recipe.data.train)
+        self.task = task.fit(train_examples)
+        self.train = [row for example in train_examples for row in self.task.encode(example)]
+        self.dev = self._read(self.task, recipe.data.dev) if recipe.data.dev else []
+        self.truncated = sum(row.truncated for row in self.train)
         if self.dev:
-            self.task.fit_labels(self.dev)  # a label that the task does not know is an error now, not after an epoch
+            self.task.fit(self.dev)  # a label that the task does not know is an error now, not after an epoch
 
         self.fingerprints = {
             "training data": file_hash(recipe.data.train),
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
+
+    def _read(self, task: TrainableTask, path: Path) -> list[Example]:
+        reading = task.read(path)
+        examples = list(reading.examples)
+        self.notes += [f"{path}: {note}" for note in reading.notes]
+        return examples
 
     def verify(self) -> None:
         """Nothing is left to verify: model and examples were read and checked as a whole."""
@@ -236,7 +243,14 @@ class Setting:
         )
 
     def _evaluator(self, objective: Supervised) -> Callable[[], dict[str, float]] | None:
-        return (lambda: evaluate(Predictor(objective.model, self.task), self.dev)) if self.dev else None
+        """Figures on the development set; what the task chooses there goes into the exported model."""
+
+        def evaluate() -> dict[str, float]:
+            judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
+            objective.task = self.task.tune(judgements)
+            return figures(self.task, judgements)
+
+        return evaluate if self.dev else None
 
     def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
@@ -250,6 +264,8 @@ class Setting:
             dev_examples=len(self.dev),
             precision="bf16" if t.bf16 else "fp32",
         )
+        for note in self.notes:
+            log.emit("note", message=note)
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
                      f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip

@@ -122,11 +122,13 @@ def collate(items: Sequence[Encoded], length: int, pad_id: int, packed: bool = F
     """The items as one `Batch` of rows of `length`, none of them longer, with their targets.
 
     Targets of shape [] become [B]; targets of shape [n], one per token, become [B, L] filled up with -100 (whole numbers)
-    or 0 (others), or [T] where `packed`. Floats become float32. Counts: `rows`, `examples`, `tokens`.
+    or 0 (others), or [T] where `packed`. Floats become float32. Counts: `rows`, `examples`, `tokens`, and of each target of
+    whole numbers how many are not -100, under its name.
     """
     grid = Grid.of(items, length, pad_id, packed)
     targets = {name: _stack([item.targets[name] for item in items], grid) for name in items[0].targets}
-    return grid.batch(targets, {"examples": float(len(items))})
+    counts = {name: float((array != _NO_LABEL).sum()) for name, array in targets.items() if array.dtype == np.int64}
+    return grid.batch(targets, {**counts, "examples": float(len(items))})
 
 
 def _stack(arrays: Sequence[Array], grid: Grid) -> Array:

@@ -1,8 +1,8 @@
 """Heads: what stands on an encoder's hidden states.
 
 Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py). All of
-them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; the classic
-classification head is the output layer alone (paper, section 3.1).
+them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; its heads for labels
+are the output layer alone (paper, section 3.1).
 
 Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N examples.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from electra.contracts import Layout, Padded
+from electra.contracts import Batch, Layout, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.modern import ModernConfig
@@ -70,12 +70,39 @@ class RtdHead(nn.Module):
         return scores.squeeze(-1)
 
 
-class ClassificationHead(nn.Module):
-    """Scores over labels from one vector of each example.
+class LabelHead(nn.Module):
+    """Scores over labels from vectors, [..., D] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
 
     Args:
         labels: number of labels (1 for a regression).
         dropout: probability, before the output layer.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dense: nn.Module = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        self.transforms = isinstance(config, ModernConfig)
+        if isinstance(config, ModernConfig):
+            self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
+        self.classifier = nn.Linear(config.hidden_size, labels)
+        self.dropout = dropout
+        initialise(self, std=config.initializer_range)
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """[..., D] -> [..., labels]."""
+        if self.transforms:
+            vectors = self.norm(F.gelu(self.dense(vectors)))
+        scores: Tensor = self.classifier(dropout(vectors, self.dropout if self.training else 0.0))
+        return scores
+
+
+class ClassificationHead(LabelHead):
+    """Scores over labels from one vector of each example.
+
+    Args:
+        labels, dropout: as `LabelHead`.
         pooling: the vector is that of the first token, or the mean over all tokens (better after little pre-training).
 
     Raises:
@@ -85,28 +112,24 @@ class ClassificationHead(nn.Module):
     def __init__(
         self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls"
     ) -> None:
-        super().__init__()
         if pooling == "mean" and isinstance(config, ClassicConfig):
             raise ElectraError(
                 "E-C314", "task.pooling", "classic encoders are read at their first token", 'leave it out, or "cls"'
             )
-        self.dense: nn.Module = nn.Identity()
-        self.norm: nn.Module = nn.Identity()
-        self.transforms = isinstance(config, ModernConfig)
-        if isinstance(config, ModernConfig):
-            self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-            self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
-        self.classifier = nn.Linear(config.hidden_size, labels)
-        self.dropout, self.pooling = dropout, pooling
-        initialise(self, std=config.initializer_range)
+        super().__init__(config, labels, dropout)
+        self.pooling = pooling
 
-    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
-        pooled_ND = _mean(hidden, layout) if self.pooling == "mean" else _first(hidden, layout)
-        if self.transforms:
-            pooled_ND = self.norm(F.gelu(self.dense(pooled_ND)))
-        scores: Tensor = self.classifier(dropout(pooled_ND, self.dropout if self.training else 0.0))
-        return scores
+        return self.scores(_mean(hidden, batch.layout) if self.pooling == "mean" else _first(hidden, batch.layout))
+
+
+class TokenHead(LabelHead):
+    """Scores over labels for every token."""
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D] -> [B, L, labels] or [T, labels]."""
+        return self.scores(hidden)
 
 
 def _first(hidden: Tensor, layout: Layout) -> Tensor:

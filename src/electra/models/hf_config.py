@@ -14,7 +14,7 @@ from electra import config as recipes
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.heads import Pooling
-from electra.models.interchange import ARCHITECTURES
+from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR
 from electra.models.modern import ModernConfig
 
 Json = dict[str, Any]
@@ -34,6 +34,7 @@ _CLASSIC_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "
 _MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "norm_bias": False,
                  "attention_bias": False, "mlp_bias": False, "classifier_bias": False, "decoder_bias": True,
                  "tie_word_embeddings": True}  # fmt: skip
+RTD_LABELS = ("original", "replaced")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -47,9 +48,11 @@ def to_json(
     """config.json of a model directory whose weights are those of transformers' class `architecture`.
 
     Args:
-        labels: names of the outputs of a classification head.
+        labels: names of the outputs of a head that has such.
         classifier_dropout, pooling: of that head.
     """
+    if architecture == MODERN_DISCRIMINATOR:
+        architecture, labels = "ModernBertForTokenClassification", RTD_LABELS
     tree: Json = {"architectures": [architecture], "dtype": "float32"}
     if labels:
         tree |= {
@@ -83,7 +86,9 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
     architecture = given[0] if isinstance(given, list) and given else None
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ElectraError("E-M220", where, f"architecture {architecture or tree.get('model_type')!r} is not known",
-                           f"use a model of one of {', '.join(ARCHITECTURES)}")  # fmt: skip
+                           f"use a model of one of {', '.join(set(ARCHITECTURES) - {MODERN_DISCRIMINATOR})}")  # fmt: skip
+    if architecture == "ModernBertForTokenClassification" and tree.get("id2label") == dict(zip("01", RTD_LABELS, strict=True)):
+        architecture = MODERN_DISCRIMINATOR
     bert = architecture.startswith("Bert")
     modern = ARCHITECTURES[architecture].family == "modern"
     for name, value in (_MODERN_FIXED if modern else _CLASSIC_FIXED).items():

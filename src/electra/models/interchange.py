@@ -1,6 +1,6 @@
 """Weights under our names and under transformers', by reversible tables.
 
-Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*` or `classification_head.*`.
+Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*`, `classification_head.*` ...
 Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our modules which of theirs it is; where it is
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 
@@ -60,6 +60,7 @@ _ELECTRA_CLASSIFICATION: Table = {
     "classification_head.widened": ("classifier.dense",),
     "classification_head.classifier": ("classifier.out_proj",),
 }
+_TOKEN: Table = {"token_head.classifier": ("classifier",)}
 _BERT_MLM: Table = {
     "mlm_head.dense": ("cls.predictions.transform.dense",),
     "mlm_head.norm": ("cls.predictions.transform.LayerNorm",),
@@ -72,6 +73,14 @@ _MODERN_CLASSIFICATION: Table = {
     "classification_head.norm": ("head.norm",),
     "classification_head.classifier": ("classifier",),
 }
+_MODERN_TOKEN: Table = {
+    "token_head.dense": ("head.dense",),
+    "token_head.norm": ("head.norm",),
+    "token_head.classifier": ("classifier",),
+}
+
+#: ModernBertForTokenClassification with the labels original and replaced: a discriminator, for which there is no class
+MODERN_DISCRIMINATOR = "ModernBertForTokenClassification (discriminator)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +121,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
+    "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
     "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
     "BertForMaskedLM": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
     "BertForPreTraining": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
@@ -119,7 +129,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertForMaskedLM": Architecture(
         family="modern", prefix="model.", head=_MODERN_MLM, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
     ),
-    "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
+    "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_TOKEN),
+    MODERN_DISCRIMINATOR: Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
     "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
 }  # fmt: skip
 
@@ -237,7 +248,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _reshape_heads(state: State, architecture: str) -> State:
-    if architecture == "ModernBertForTokenClassification":
+    if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
     if architecture == "ElectraForSequenceClassification":
@@ -246,7 +257,7 @@ def _reshape_heads(state: State, architecture: str) -> State:
 
 
 def _restore_heads(state: State, architecture: str, where: str) -> State:
-    if architecture == "ModernBertForTokenClassification":
+    if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             rows = state.get(name)
             if rows is None or len(rows) != 2:

@@ -6,6 +6,8 @@
     generator/                      the generator with its head, so that anyone can go on with the pre-training
     tokenizer.json ...              the tokenizer
     task.json                       what a fine-tuned model does
+    head.safetensors                the head of a task for which transformers has no class; the main weights are then the
+                                    bare encoder
     README.md                       the card
     manifest.json                   size and hash of every file, written last
 
@@ -30,16 +32,28 @@ from torch import Tensor, nn
 from electra import storage
 from electra.errors import ElectraError
 from electra.models import hf_config
+from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead
-from electra.models.interchange import ARCHITECTURES, from_transformers, require_names, to_transformers
+from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, TokenHead
+from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, require_names, to_transformers
+from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
 
 FORMAT, FORMAT_VERSION = "electra model directory", 1
-_RTD_LABELS = ("original", "replaced")
 _LARGEST_JSON = 1 << 20
+_OWN_HEAD = "head.safetensors"
+
+TaskHead = ClassificationHead | TokenHead
+Head = MlmHead | RtdHead | TaskHead
+#: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
+_HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
+    MlmHead: ("mlm_head", "ForMaskedLM"),
+    RtdHead: ("rtd_head", "ForPreTraining"),
+    ClassificationHead: ("classification_head", "ForSequenceClassification"),
+    TokenHead: ("token_head", "ForTokenClassification"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +84,11 @@ class ModelDir:
     Args:
         path: where it is.
         encoder: the main encoder, `encoder.config` its sizes.
-        mlm_head, rtd_head, classification_head: the heads that it has on the main encoder.
+        mlm_head, rtd_head: the heads of pre-training that it has on the main encoder.
+        task_head: the head of a task that it has, if a class of transformers has such a one.
+        own_head: the weights of any other task's head, for the task to make a head of.
         generator: the generator beside it.
-        labels: names of the classification head's outputs.
+        labels: names of the task head's outputs.
         task: task.json.
         dropped: weights of a foreign model that have no place here, by name: say so to the user.
     """
@@ -81,7 +97,8 @@ class ModelDir:
     encoder: Encoder
     mlm_head: MlmHead | None = None
     rtd_head: RtdHead | None = None
-    classification_head: ClassificationHead | None = None
+    task_head: TaskHead | None = None
+    own_head: Mapping[str, Tensor] | None = None
     labels: tuple[str, ...] = ()
     generator: Generator | None = None
     task: Mapping[str, Any] | None = None
@@ -104,9 +121,7 @@ def save_model_dir(
     *,
     encoder: Encoder,
     provenance: Provenance,
-    mlm_head: MlmHead | None = None,
-    rtd_head: RtdHead | None = None,
-    classification_head: ClassificationHead | None = None,
+    head: nn.Module | Mapping[str, Tensor] | None = None,
     labels: Sequence[str] = (),
     generator: tuple[Encoder, MlmHead] | None = None,
     task: Mapping[str, Any] | None = None,
@@ -117,34 +132,28 @@ def save_model_dir(
         directory: where.
         encoder: the main encoder; differences to a generator's tables are merged.
         provenance: tokenizer and card.
-        mlm_head, rtd_head, classification_head: at most one of them: the head of the main encoder.
-        labels: names of the classification head's outputs.
+        head: on the main encoder; one that no class of transformers has, or its weights, goes into a file of its own.
+        labels: names of the head's outputs, if they have any.
         generator: encoder and head of the generator.
         task: task.json.
 
     Raises:
         ElectraError: E-R001 the disk is full.
     """
-    heads = {"mlm_head": mlm_head, "rtd_head": rtd_head, "classification_head": classification_head}
-    given = {name: head for name, head in heads.items() if head is not None}
-    assert len(given) <= 1, "one head at most"
     with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
-        modern = encoder.config.type == "modern"
-        if modern and rtd_head is not None:
-            _write_network(temporary, "ModernBertModel", encoder, {})
-            _write_network(temporary / "discriminator", "ModernBertForTokenClassification", encoder, given, _RTD_LABELS)
+        prefix = "ModernBert" if encoder.config.type == "modern" else "Electra"
+        if isinstance(head, RtdHead) and prefix == "ModernBert":
+            _write_network(temporary, "ModernBertModel", encoder)
+            _write_network(temporary / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
+        elif head is None or (isinstance(head, nn.Module) and type(head) in _HEADS):
+            ending = "Model" if head is None else _HEADS[type(head)][1]
+            _write_network(temporary, prefix + ending, encoder, head, labels)
         else:
-            prefix = "ModernBert" if modern else "Electra"
-            suffix = {
-                "mlm_head": "ForMaskedLM",
-                "rtd_head": "ForPreTraining",
-                "classification_head": "ForSequenceClassification",
-            }
-            architecture = prefix + next((suffix[name] for name in given), "Model")
-            _write_network(temporary, architecture, encoder, given, labels)
+            _write_network(temporary, f"{prefix}Model", encoder)
+            own = head.state_dict() if isinstance(head, nn.Module) else head
+            save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
         if generator is not None:
-            prefix = "ModernBert" if generator[0].config.type == "modern" else "Electra"
-            _write_network(temporary / "generator", f"{prefix}ForMaskedLM", generator[0], {"mlm_head": generator[1]})
+            _write_network(temporary / "generator", f"{prefix}ForMaskedLM", *generator)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
@@ -152,21 +161,24 @@ def save_model_dir(
 
 
 def _write_network(
-    directory: Path, architecture: str, encoder: Encoder, heads: Mapping[str, nn.Module], labels: Sequence[str] = ()
+    directory: Path, architecture: str, encoder: Encoder, head: nn.Module | None = None, labels: Sequence[str] = ()
 ) -> None:
     directory.mkdir(exist_ok=True)
-    state = {f"encoder.{name}": tensor for name, tensor in plain_state(encoder).items()}
-    for prefix, head in heads.items():
-        state |= {f"{prefix}.{name}": tensor.detach() for name, tensor in head.state_dict().items()}
-    state = {name: tensor.to("cpu", torch.float32) for name, tensor in state.items()}
+    state = {f"encoder.{name}": tensor.to("cpu", torch.float32) for name, tensor in plain_state(encoder).items()}
+    if head is not None:
+        state |= {f"{_HEADS[type(head)][0]}.{name}": tensor for name, tensor in _plain(head.state_dict()).items()}
     dropout = 0.0
     pooling: Pooling = "cls"
-    for head in heads.values():
-        if isinstance(head, ClassificationHead):
-            dropout, pooling = head.dropout, head.pooling
-            labels = labels or _labels({}, head.classifier.out_features)
+    if isinstance(head, LabelHead):
+        dropout, labels = head.dropout, labels or _labels({}, head.classifier.out_features)
+    if isinstance(head, ClassificationHead):
+        pooling = head.pooling
     storage.write_json(directory / "config.json", hf_config.to_json(encoder.config, architecture, labels, dropout, pooling))
     save_file(to_transformers(state, architecture), directory / "model.safetensors", {"format": "pt"})
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
 
 
 # -- loading ------------------------------------------------------------------------------------------------------------
@@ -200,7 +212,8 @@ def load_model_dir(path: Path) -> ModelDir:
         encoder=main.encoder,
         mlm_head=head if isinstance(head, MlmHead) else None,
         rtd_head=head if isinstance(head, RtdHead) else None,
-        classification_head=head if isinstance(head, ClassificationHead) else None,
+        task_head=head if isinstance(head, TaskHead) else None,
+        own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
         labels=main.labels,
         generator=Generator(encoder=beside.encoder, mlm_head=beside.head)
         if beside and isinstance(beside.head, MlmHead)
@@ -228,7 +241,7 @@ def _verify(path: Path) -> None:
 @dataclass(frozen=True, kw_only=True)
 class _Network:
     encoder: Encoder
-    head: MlmHead | RtdHead | ClassificationHead | None
+    head: Head | None
     labels: tuple[str, ...]
     dropped: tuple[str, ...]
 
@@ -245,23 +258,32 @@ def _read_network(directory: Path) -> _Network:
                            "mend config.json or the weights")  # fmt: skip
     with torch.device("meta"):  # no memory and no initial values until the shapes have been compared
         network = nn.ModuleDict({"encoder": build_encoder(config)})
-        kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
-        if "mlm_head" in kinds:
-            network["mlm_head"] = MlmHead(config)
-        elif "rtd_head" in kinds:
-            network["rtd_head"] = RtdHead(config)
-        elif "classification_head" in kinds:
-            outputs = imported.state.get("classification_head.classifier.bias", torch.empty(1))
-            network["classification_head"] = ClassificationHead(
-                config, len(outputs), _classifier_dropout(tree), hf_config.pooling(tree, str(directory / "config.json"))
-            )
+        for prefix in {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}:
+            outputs = len(imported.state.get(f"{prefix}.classifier.bias", torch.empty(1)))
+            network[prefix] = _empty_head(prefix, config, outputs, tree, str(directory / "config.json"))
     _fill(network, imported.state, architecture, str(file))
     encoder = network["encoder"]
     head = next((module for name, module in network.items() if name != "encoder"), None)
     assert isinstance(encoder, Encoder)
-    assert head is None or isinstance(head, MlmHead | RtdHead | ClassificationHead)
-    labels = _labels(tree, head.classifier.out_features) if isinstance(head, ClassificationHead) else ()
+    assert head is None or isinstance(head, Head)
+    labels = _labels(tree, head.classifier.out_features) if isinstance(head, LabelHead) else ()
     return _Network(encoder=encoder.eval(), head=None if head is None else head.eval(), labels=labels, dropped=imported.dropped)
+
+
+def _empty_head(
+    prefix: str, config: ClassicConfig | ModernConfig, outputs: int, tree: Mapping[str, Any], where: str
+) -> nn.Module:
+    match prefix:
+        case "mlm_head":
+            return MlmHead(config)
+        case "rtd_head":
+            return RtdHead(config)
+        case "classification_head":
+            return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
+        case "token_head":
+            return TokenHead(config, outputs, _classifier_dropout(tree))
+        case _:
+            raise AssertionError(f"no head is called {prefix}")
 
 
 def _labels(tree: Mapping[str, Any], outputs: int) -> tuple[str, ...]:
@@ -357,9 +379,7 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         provenance=Provenance(
             tokenizer=tokenizer, card=lambda: f"# {out.name}\n\nImported from the model directory `{name}`.\n"
         ),
-        mlm_head=main.mlm_head,
-        rtd_head=main.rtd_head,
-        classification_head=main.classification_head,
+        head=main.mlm_head or main.rtd_head or main.task_head or main.own_head,
         labels=main.labels,
         generator=None if beside is None else (beside.encoder, beside.mlm_head),
         task=main.task,

@@ -60,4 +60,4 @@ class Mlm(nn.Module):
         return {"loss": figures.get("mlm_loss", 0.0), **figures}  # without a drawn position the term is 0, too
 
     def export(self, directory: Path) -> None:
-        save_model_dir(directory, encoder=self.model.encoder, mlm_head=self.model.head, provenance=self.provenance)
+        save_model_dir(directory, encoder=self.model.encoder, head=self.model.head, provenance=self.provenance)

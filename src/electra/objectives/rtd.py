@@ -131,7 +131,7 @@ class Rtd(nn.Module):
         save_model_dir(
             directory,
             encoder=self.discriminator.encoder,
-            rtd_head=self.discriminator.head,
+            head=self.discriminator.head,
             generator=(self.generator.encoder, self.generator.head),
             provenance=self.provenance,
         )

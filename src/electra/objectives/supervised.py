@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from electra.contracts import Batch, Losses, Noise, Phase, TrainableTask
 from electra.models.encoder import Encoder
-from electra.models.heads import ClassificationHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.tasks.common import TaskNetwork, check_length
 
@@ -72,17 +71,15 @@ class Supervised(nn.Module):
         return depths
 
     def export(self, directory: Path) -> None:
-        """Write a model directory with task.json, which AutoModelForSequenceClassification loads.
+        """Write a model directory with task.json, which the head's class in transformers loads if it has one.
 
         Raises:
             ElectraError: as `save_model_dir`.
         """
-        head = self.model.head
-        assert isinstance(head, ClassificationHead), "a model directory holds no other head"
         save_model_dir(
             directory,
             encoder=self.model.encoder,
-            classification_head=head,
+            head=self.model.head,
             labels=self.task.labels,
             task=self.task.to_json(),
             provenance=self.provenance,

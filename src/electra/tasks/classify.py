@@ -5,8 +5,7 @@ text-classification pipeline, where score is the softmax probability of the labe
 
 The labels are those of the setting, or those of the training file, sorted. The head reads the first token of a document;
 the loss is the cross entropy, divided by the number of examples of the global batch. A label that is not in the set is an
-error with file, line and the nearest label. A model that gives every text the same label has collapsed: the score says so,
-because its accuracy (the majority's share) does not.
+error with file, line and the nearest label.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -25,13 +24,13 @@ from torch import Tensor, nn
 
 from electra import metrics
 from electra.config import STRICT, to_tree
-from electra.contracts import Batch, Encoded, Example, Losses, Prediction, Term
+from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Reading, Term, Unit
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
 from electra.models.heads import ClassificationHead, Pooling
 from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
-from electra.tasks.readers import Columns, read_examples
+from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
 
 _NO_LABEL = -100  # torch's ignore_index
@@ -66,6 +65,9 @@ class ClassifyConfig:
                 "E-C301", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
             )
 
+    def build(self, tokenizer: Tokenizer) -> Classify:
+        return Classify(self, tokenizer)
+
 
 class Classify:
     """`contracts.TrainableTask` for single-label classification; see the module.
@@ -79,6 +81,7 @@ class Classify:
         self.config = config
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
+        self.per_token = False
         self._ids = {label: index for index, label in enumerate(config.labels or ())}
 
     @property
@@ -88,7 +91,7 @@ class Classify:
             raise ElectraError("E-C302", "task.labels", "not known yet", "name them, or take them from the training file first")
         return self.config.labels
 
-    def fit_labels(self, examples: Sequence[Example]) -> Classify:
+    def fit(self, examples: Sequence[Example]) -> Classify:
         """This task with the labels of `examples`, or of its settings; every example must have one of them.
 
         Raises:
@@ -104,14 +107,14 @@ class Classify:
                                "give training data with at least two labels")  # fmt: skip
         return Classify(replace(self.config, labels=tuple(found)), self.tokenizer)
 
-    def read(self, path: Path) -> list[Example]:
-        return read_examples(path, self.config.columns)
+    def read(self, path: Path) -> Reading:
+        return read_texts(path, self.config.columns)
 
-    def encode(self, example: Example) -> Encoded:
+    def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `label`, int64 []; an example without label gets -100, which no loss counts."""
         label = _NO_LABEL if example.target is None else self._label_id(example)
         encoded = encode_text(self.tokenizer, example, self.max_length)
-        return replace(encoded, targets={"label": np.array(label, dtype=np.int64)})
+        return [replace(encoded, targets={"label": np.array(label, dtype=np.int64)})]
 
     def head(self, encoder: nn.Module) -> ClassificationHead:
         """A fresh head: (hidden, layout) -> logits [B, labels]."""
@@ -132,32 +135,30 @@ class Classify:
         totals = {"examples": (label_B != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"classify": Term(total=total, unit="examples")}, totals=totals)
 
-    def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        """The most probable label of each example and its probability."""
-        scores, ids = torch.softmax(outputs.float(), dim=-1).max(dim=-1)
-        return [
-            Prediction(text=example.text, output={"label": self.labels[index], "score": score})
-            for example, index, score in zip(examples, ids.tolist(), scores.tolist(), strict=True)
-        ]
+    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
+        """The most probable label of the text and its probability."""
+        [logits_N] = outputs
+        score, index = torch.softmax(logits_N.float(), dim=-1).max(dim=-1)
+        return Prediction(text=example.text, output={"label": self.labels[int(index)], "score": float(score)})
 
-    def score(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> dict[str, float]:
-        """accuracy (main), macro_f1, majority_share (accuracy of always saying the commonest label), collapsed (0 or 1)."""
-        gold = [self._label_id(example) for example in examples]
-        predicted = [self._ids[str(prediction.output["label"])] for prediction in predictions]
+    def judge(self, example: Example, prediction: Prediction) -> Judgement:
+        """One unit: the label."""
+        said, score = str(prediction.output["label"]), cast(float, prediction.output["score"])
+        return Judgement(units=(Unit(gold=self.labels[self._label_id(example)], predicted=said, score=score),))
+
+    def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
+        """accuracy (main), macro_f1, majority_share (accuracy of always saying the commonest label)."""
+        units = [unit for judgement in judgements for unit in judgement.units]
+        gold, predicted = [self._ids[str(unit.gold)] for unit in units], [self._ids[str(unit.predicted)] for unit in units]
         return {
             "accuracy": metrics.accuracy(gold, predicted),
             "macro_f1": metrics.macro_f1(gold, predicted),
             "majority_share": max(Counter(gold).values()) / len(gold),
-            "collapsed": float(len(set(predicted)) == 1 < len(set(gold))),
         }
 
-    def confusion(self, predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[list[int]]:
-        """Counts [gold label][predicted label], in the order of `labels`."""
-        counts = np.zeros((len(self.labels), len(self.labels)), dtype=np.int64)
-        for prediction, example in zip(predictions, examples, strict=True):
-            counts[self._label_id(example), self._ids[str(prediction.output["label"])]] += 1
-        rows: list[list[int]] = counts.tolist()
-        return rows
+    def tune(self, judgements: Sequence[Judgement]) -> Classify:
+        """Nothing to choose: the most probable label wins."""
+        return self
 
     def to_json(self) -> dict[str, object]:
         return to_tree(self.config)

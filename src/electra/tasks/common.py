@@ -1,22 +1,23 @@
-"""What every task shares: encoded examples, cutting and windowing of long texts, the network of a task, the protocols.
+"""What every task shares: encoded examples, cutting and windowing of long texts, the network of a task.
 
-In: `Example`s. Out: `Encoded` numbers. A text longer than a row is either cut, with the cut counted (`encode_text`), or run in
-overlapping windows (`cut_windows`), each token's output taken from the window that shows the most context around it.
+In: `Example`s. Out: `Encoded` numbers. A text longer than a row is either cut, with the cut counted (`encode_text`), or becomes
+overlapping windows (`cut_windows`), each token's output taken from the window that shows the most context around it (`joined`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task
+from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
+from electra.models.model_dir import ModelDir
 from electra.text.tokenizer import Tokenizer
 
 # -- examples -> numbers ------------------------------------------------------------------------------------------------
@@ -65,38 +66,29 @@ def _kept_of_pair(types: npt.NDArray[np.int64], max_length: int) -> npt.NDArray[
     return np.concatenate(kept)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A part of a long encoded text.
-
-    Args:
-        encoded: [CLS] part [SEP], without targets.
-        keep: the positions of `encoded` whose outputs count; over all windows, in order, they are the positions of the text.
-    """
-
-    encoded: Encoded
-    keep: slice
-
-
-def cut_windows(encoded: Encoded, max_length: int) -> list[Window]:
-    """`encoded`, a single text with specials at both ends, as windows of `max_length` tokens that overlap by half.
+def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
+    """`encoded`, a single text with specials at both ends, as rows of `max_length` tokens that overlap by half.
 
     Each token's output is kept from the window in which it stands at least a quarter of the window away from the cut edges,
     so a token near a border is judged with context on both sides.
+
+    Returns:
+        rows with the targets of their tokens and one more, `keep`, bool [n]: the outputs that count. Over all rows, in
+        order, the kept positions are those of `encoded`.
     """
-    tokens, types, content = encoded.tokens, encoded.types, len(encoded.tokens) - 2
-    room = max_length - 2
+    content, room = len(encoded.tokens) - 2, max_length - 2
     if content <= room:
-        return [Window(encoded=replace(encoded, targets={}), keep=slice(0, content + 2))]
+        return [replace(encoded, targets={**encoded.targets, "keep": np.ones(content + 2, dtype=np.bool_)})]
     margin = room // 4
     starts = [*range(0, content - room, room - 2 * margin), content - room]
     borders = [-1, *(start + margin for start in starts[1:]), content + 1]  # in content positions; [CLS] is -1
     windows = []
     for start, begin, end in zip(starts, borders, borders[1:], strict=False):
-        part = slice(start + 1, start + 1 + room)
-        row = np.concatenate([tokens[:1], tokens[part], tokens[-1:]])
-        row_types = np.concatenate([types[:1], types[part], types[-1:]])
-        windows.append(Window(encoded=Encoded(tokens=row, types=row_types), keep=slice(begin - start + 1, end - start + 1)))
+        places = np.concatenate([[0], np.arange(start + 1, start + 1 + room), [-1]])
+        keep = np.zeros(max_length, dtype=np.bool_)
+        keep[begin - start + 1 : end - start + 1] = True
+        targets = {name: array[places] for name, array in encoded.targets.items()}
+        windows.append(Encoded(tokens=encoded.tokens[places], types=encoded.types[places], targets={**targets, "keep": keep}))
     return windows
 
 
@@ -110,12 +102,22 @@ def rows_of(values: Tensor, layout: Layout) -> list[Tensor]:
     return [row[:length] for row, length in zip(values, layout.real.sum(dim=1).tolist(), strict=True)]
 
 
+def joined(rows: Sequence[Encoded], values: Sequence[Tensor]) -> Tensor:
+    """What belongs to the tokens of a text that was cut into windows, [n, ...], each token's from the window that keeps it.
+
+    Args:
+        rows: from `cut_windows`.
+        values: [n, ...] of each row, outputs or others.
+    """
+    return torch.cat([value[torch.from_numpy(row.targets["keep"])] for row, value in zip(rows, values, strict=True)])
+
+
 class TaskNetwork(nn.Module):
     """Encoder and head as one: `network(batch)` returns what the task's `loss` and `decode` take.
 
     Args:
         encoder: called with (tokens, positions, types, layout), returns hidden [B, L, D] or [T, D].
-        head: called with (hidden, layout).
+        head: called with (hidden, batch).
     """
 
     def __init__(self, encoder: Encoder, head: nn.Module) -> None:
@@ -125,8 +127,27 @@ class TaskNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         hidden = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
-        outputs: Tensor = self.head(hidden, batch.layout)
+        outputs: Tensor = self.head(hidden, batch)
         return outputs
+
+
+def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
+    """The network of a fine-tuned model: its encoder under the head that its task makes, with the saved weights.
+
+    Raises:
+        ElectraError: E-M310 the model has no such head, E-M311 a head of another shape than task.json says.
+    """
+    head = task.head(model.encoder)
+    state = model.own_head if model.task_head is None else model.task_head.state_dict()
+    if state is None or (model.task_head is not None and type(model.task_head) is not type(head)):
+        raise ElectraError("E-M310", str(model.path), f"has no {type(head).__name__}, which its task needs",
+                           "give a model that was fine-tuned for this task")  # fmt: skip
+    expected = {name: tensor.shape for name, tensor in head.state_dict().items()}
+    if {name: tensor.shape for name, tensor in state.items()} != expected:
+        outputs = f"{len(task.labels)} labels for other outputs" if task.labels else "settings of another head"
+        raise ElectraError("E-M311", str(model.path / "task.json"), outputs, "restore the file of these weights")
+    head.load_state_dict(state)
+    return TaskNetwork(model.encoder, (model.task_head or head).eval())
 
 
 def check_length(task: Task, encoder: Encoder) -> None:

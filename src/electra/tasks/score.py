@@ -3,8 +3,8 @@
 `replaced`: the discriminator's probability, for each token, that it is not the original. `fill-mask`: the generator's best
 tokens for each [MASK] of a text. In: one text. Out: JSON-ready figures in the key names of transformers' pipelines.
 
-Both judge tokens, so a text of any length is read whole: the predictor cuts it into windows of `max_length` tokens and puts
-the outputs together again (`common.cut_windows`). 128 is the default because learned positions beyond the row length of
+Both judge tokens, so a text of any length is read whole, in windows of `max_length` tokens whose outputs are put together
+again (`common.cut_windows`). 128 is the default because learned positions beyond the row length of
 pre-training were never trained.
 
 Shapes: B rows, L positions, T tokens of a packed batch, D hidden size, M masks, V vocabulary, K candidates of a mask.
@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import STRICT
-from electra.contracts import Batch, Encoded, Example, Prediction
+from electra.contracts import Batch, Encoded, Example, Prediction, Reading
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead, RtdHead
-from electra.tasks.common import rows_of
-from electra.tasks.readers import Columns, read_examples
+from electra.tasks.common import cut_windows, joined
+from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
 
 
@@ -37,7 +37,7 @@ class ReplacedConfig:
 
     Args:
         max_length: tokens of a window, with specials.
-        text: column of a file that holds the text; see `common.Columns`.
+        text: column of a file that holds the text; see `readers.Columns`.
     """
 
     __pydantic_config__ = STRICT
@@ -48,6 +48,9 @@ class ReplacedConfig:
     def __post_init__(self) -> None:
         _check_length(self.max_length)
 
+    def build(self, tokenizer: Tokenizer) -> Replaced:
+        return Replaced(self, tokenizer)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FillMaskConfig:
@@ -56,7 +59,7 @@ class FillMaskConfig:
     Args:
         max_length: tokens of a window, with specials.
         top_k: candidates for each [MASK].
-        text: column of a file that holds the text; see `common.Columns`.
+        text: column of a file that holds the text; see `readers.Columns`.
     """
 
     __pydantic_config__ = STRICT
@@ -69,6 +72,9 @@ class FillMaskConfig:
         _check_length(self.max_length)
         if self.top_k < 1:
             raise ElectraError("E-C304", "task.top_k", f"{self.top_k} candidates", "give 1 or more")
+
+    def build(self, tokenizer: Tokenizer) -> FillMask:
+        return FillMask(self, tokenizer)
 
 
 def _check_length(max_length: int) -> None:
@@ -87,25 +93,22 @@ class Replaced:
         self.config = config
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
+        self.per_token = True
 
-    def read(self, path: Path) -> list[Example]:
-        return read_examples(path, Columns(text=self.config.text, label=None))
+    def read(self, path: Path) -> Reading:
+        return read_texts(path, Columns(text=self.config.text))
 
-    def encode(self, example: Example) -> Encoded:
-        """The whole text, uncut, with the character offsets `start` and `end`, int64 [n]."""
-        return _encode_whole(self.tokenizer, example.text)
+    def encode(self, example: Example) -> list[Encoded]:
+        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
+        return _encode_whole(self.tokenizer, example.text, self.max_length)
 
-    def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        rows = rows_of(torch.sigmoid(outputs.float()), batch.layout)
-        predictions = []
-        for example, row, probability in zip(examples, _token_rows(batch), rows, strict=True):
-            tokens = [
-                {"token": self.tokenizer.token_text(token), "start": start, "end": end, "score": score}
-                for token, start, end, score in list(zip(*row, probability.tolist(), strict=True))[1:-1]
-            ]
-            score = float(probability[1:-1].mean()) if tokens else 0.0
-            predictions.append(Prediction(text=example.text, output={"score": score, "tokens": tokens}))
-        return predictions
+    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
+        probability_T = torch.sigmoid(joined(rows, outputs).float())[1:-1]
+        tokens = [
+            {"token": self.tokenizer.token_text(token), "start": start, "end": end, "score": score}
+            for (token, start, end), score in zip(_tokens_of(rows)[1:-1], probability_T.tolist(), strict=True)
+        ]
+        return Prediction(text=example.text, output={"score": float(probability_T.mean()) if tokens else 0.0, "tokens": tokens})
 
 
 class FillMask:
@@ -119,24 +122,23 @@ class FillMask:
         self.config = config
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
+        self.per_token = True
 
-    def read(self, path: Path) -> list[Example]:
-        return read_examples(path, Columns(text=self.config.text, label=None))
+    def read(self, path: Path) -> Reading:
+        return read_texts(path, Columns(text=self.config.text))
 
-    def encode(self, example: Example) -> Encoded:
-        """The whole text, uncut, with the character offsets `start` and `end`, int64 [n]."""
-        return _encode_whole(self.tokenizer, example.text)
+    def encode(self, example: Example) -> list[Encoded]:
+        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
+        return _encode_whole(self.tokenizer, example.text, self.max_length)
 
-    def decode(self, outputs: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
-        predictions = []
-        for example, row, candidates in zip(examples, _token_rows(batch), rows_of(outputs, batch.layout), strict=True):
-            masks = [
-                [self._candidate(example.text, start, end, int(token), score) for score, token in candidates[position].tolist()]
-                for position, (mask, start, end) in enumerate(zip(*row, strict=True))
-                if mask == self.tokenizer.mask_id
-            ]
-            predictions.append(Prediction(text=example.text, output={"masks": masks}))
-        return predictions
+    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
+        candidates_TK2 = joined(rows, outputs)
+        masks = [
+            [self._candidate(example.text, start, end, int(token), score) for score, token in candidates_TK2[place].tolist()]
+            for place, (mask, start, end) in enumerate(_tokens_of(rows))
+            if mask == self.tokenizer.mask_id
+        ]
+        return Prediction(text=example.text, output={"masks": masks})
 
     def _candidate(self, text: str, start: int, end: int, token: int, score: float) -> dict[str, object]:
         token_text = self.tokenizer.token_text(token)
@@ -190,17 +192,18 @@ class FillMaskNetwork(nn.Module):
         return outputs
 
 
-def _encode_whole(tokenizer: Tokenizer, text: str) -> Encoded:
+def _encode_whole(tokenizer: Tokenizer, text: str, max_length: int) -> list[Encoded]:
     encoding = tokenizer.encode(text)
     offsets = np.array(encoding.offsets, dtype=np.int64)
-    return Encoded(
+    whole = Encoded(
         tokens=np.array(encoding.ids, dtype=np.int64),
         types=np.array(encoding.type_ids, dtype=np.int64),
         targets={"start": offsets[:, 0], "end": offsets[:, 1]},
     )
+    return cut_windows(whole, max_length)
 
 
-def _token_rows(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
-    """Token ids, starts and ends of each document, without padding."""
-    columns = [rows_of(tensor, batch.layout) for tensor in (batch.tokens, batch.targets["start"], batch.targets["end"])]
-    return [(tokens.tolist(), starts.tolist(), ends.tolist()) for tokens, starts, ends in zip(*columns, strict=True)]
+def _tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
+    """Id, start and end of each token of the text, specials included."""
+    columns = [np.stack([row.tokens, row.targets["start"], row.targets["end"]], axis=1)[row.targets["keep"]] for row in rows]
+    return [(int(token), int(start), int(end)) for token, start, end in np.concatenate(columns)]

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from electra.config import build
+from electra.contracts import Example
 from electra.errors import ElectraError
-from electra.tasks.readers import Columns, read_examples
+from electra.tasks.readers import Columns, read_texts
+
+
+def read_examples(path: Path, columns: Columns) -> list[Example]:
+    return list(read_texts(path, columns).examples)
 
 
 def write(folder: Path, name: str, data: str | bytes) -> Path:

@@ -15,13 +15,12 @@ stands in `Reading.notes`.
 
 from electra.tasks.readers.choices import read_choices
 from electra.tasks.readers.columns import Column, Columns, PairColumns, RelationColumns, TagColumns
-from electra.tasks.readers.reading import Mention, Reading
 from electra.tasks.readers.relations import read_relations
 from electra.tasks.readers.squad import read_answers
 from electra.tasks.readers.tags import read_tags
-from electra.tasks.readers.texts import read_examples, read_pairs, read_texts
+from electra.tasks.readers.texts import read_pairs, read_texts
 
 __all__ = [
-    "Column", "Columns", "Mention", "PairColumns", "Reading", "RelationColumns", "TagColumns", "read_answers", "read_choices",
-    "read_examples", "read_pairs", "read_relations", "read_tags", "read_texts",
+    "Column", "Columns", "PairColumns", "RelationColumns", "TagColumns", "read_answers", "read_choices",
+    "read_pairs", "read_relations", "read_tags", "read_texts",
 ]  # fmt: skip

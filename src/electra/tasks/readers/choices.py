@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Reading
 from electra.errors import ElectraError
 from electra.tasks.readers.columns import Column
-from electra.tasks.readers.reading import Mended, Reading, reading
+from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.rows import Table, open_table
 from electra.tasks.readers.source import LabelledFile, kind_of
 from electra.tasks.readers.texts import text_field

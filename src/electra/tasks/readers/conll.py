@@ -16,12 +16,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from electra.contracts import Example
+from electra.contracts import Example, Mention, Reading
 from electra.errors import ElectraError
 from electra.tasks import schemes
 from electra.tasks.readers.columns import TagColumns
 from electra.tasks.readers.infer import known_header
-from electra.tasks.readers.reading import Mended, Mention, Reading, reading
+from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.source import LabelledFile
 from electra.tasks.schemes import SchemeName
 
@@ -151,7 +151,9 @@ def _examples(
             for place in schemes.repairs(tags, scheme):
                 repaired.add(f"{file.at(sentence[place].line)} ({tags[place]})")
             spans = schemes.decode(tags, scheme)
-            target = tuple(Mention(places[start][0], places[end - 1][1], label) for start, end, label in spans)
+            target = tuple(
+                Mention(start=places[first][0], end=places[behind - 1][1], label=label) for first, behind, label in spans
+            )
             given |= {"tagged": "words"} if scheme == "plain" else {}
         yield Example(text=text, target=target, where=file.at(sentence[0].line), given=given)
 

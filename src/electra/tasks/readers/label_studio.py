@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Mention, Reading
 from electra.errors import ElectraError
-from electra.tasks.readers.reading import Mended, Mention, Reading, reading
+from electra.tasks.readers.reading import Mended, in_order, reading
 
 _FIX = "export again as JSON, or mend the task"
 
@@ -44,7 +44,7 @@ def mentions(path: Path, value: Any) -> Reading:
     def examples() -> Iterator[Example]:
         for task in _tasks(path, value):
             spans = None if task.results is None else _spans(task, mended)
-            target = None if spans is None else tuple(sorted(set(spans.values())))
+            target = None if spans is None else in_order(spans.values())
             yield Example(text=task.text, target=target, where=task.where, given={"id": task.identity})
 
     return reading(str(path), examples(), ["Label Studio's export; spans"], mended)
@@ -143,7 +143,7 @@ def _spans(task: _Task, mended: Mended) -> dict[str, Mention]:
             mended.add(task.where)
         if not 0 <= start < end <= len(task.text):
             raise ElectraError("E-D338", task.where, f"span {start}:{end} of {len(task.text)} characters", _FIX)
-        found[str(result.get("id", number))] = Mention(start, end, str(labels[0]))
+        found[str(result.get("id", number))] = Mention(start=start, end=end, label=str(labels[0]))
     return found
 
 

@@ -1,34 +1,12 @@
-"""What every reader returns, and the annotations that targets are made of."""
+"""How every reader ends: the count of what was mended, the notes, the file without rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from electra.contracts import Example
+from electra.contracts import Example, Mention, Reading
 from electra.errors import ElectraError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A labelled file that is being read.
-
-    Args:
-        examples: in the order of the file, to be taken once; they stream, unless the whole file is one JSON value.
-        notes: sentences about what was inferred or mended, complete once `examples` is exhausted.
-    """
-
-    examples: Iterator[Example]
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class Mention:
-    """A labelled part of a text: characters [start, end)."""
-
-    start: int
-    end: int
-    label: str
 
 
 @dataclass(kw_only=True)
@@ -66,3 +44,8 @@ def reading(where: str, examples: Iterable[Example], notes: list[str], *mended: 
             notes.extend(one.notes())
 
     return Reading(examples=checked(), notes=notes)
+
+
+def in_order(mentions: Iterable[Mention]) -> tuple[Mention, ...]:
+    """Each mention once, in the order of the text."""
+    return tuple(sorted(set(mentions), key=lambda one: (one.start, one.end, one.label)))

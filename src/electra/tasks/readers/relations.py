@@ -16,12 +16,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Reading
 from electra.errors import ElectraError
 from electra.tasks.readers import label_studio, spans
 from electra.tasks.readers.columns import Column, RelationColumns
 from electra.tasks.readers.infer import fold
-from electra.tasks.readers.reading import Mended, Reading, reading
+from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.rows import Table, open_table
 from electra.tasks.readers.source import LabelledFile, kind_of
 from electra.tasks.readers.texts import text_field
@@ -185,7 +185,7 @@ def _by_content(table: Table) -> tuple[list[Column], Column | None]:
     if len(fits) != 1 or len(left) > 1:
         shown = ", ".join(f"{column} = {value[:40]!r}" for column, value in next(table.rows())[1].items())
         raise ElectraError("E-D332", table.file.at(1),
-                           f"no header, and {len(fits) or 'no'} ways to see a sentence and two mentions of it in every row; {shown}",
+                           f"no header, and {len(fits) or 'no'} ways to see sentence, head and tail in every row; {shown}",
                            "set columns.text, columns.head, columns.tail and columns.label to numbers")  # fmt: skip
     return list(next(iter(fits))), left[0] if left else None
 

@@ -58,7 +58,7 @@ class Table:
             ElectraError: E-D303 missing, E-D331 two columns of that name, E-C312 a number where columns have names.
         """
         if isinstance(column, int) and self.kind not in _TABLES:
-            raise ElectraError("E-C312", str(self.file.path), f"columns.{role} is a number, but fields of {self.kind} have names",
+            raise ElectraError("E-C312", str(self.file.path), f"columns.{role} is a number, but {self.kind} has names",
                                f"set columns.{role} to a field's name")  # fmt: skip
         count = Counter(self.names)[column]
         where = self.file.at(1)
@@ -154,17 +154,17 @@ _TABLES: dict[Kind, Callable[[LabelledFile], Iterator[tuple[int, list[str]]]]] =
 }  # fmt: skip
 
 
-def _object_rows(file: LabelledFile, kind: Kind) -> Iterator[tuple[str, dict[Column, Any]]]:
+def _object_rows(file: LabelledFile, kind: Kind) -> Iterator[Row]:
     match kind:
         case "jsonl":
-            return ((file.at(number), {**row}) for number, row in file.objects())
+            return ((file.at(number), row) for number, row in file.objects())
         case "parquet":
             return _parquet(file)
         case _:
             return _json_list(file)
 
 
-def _json_list(file: LabelledFile) -> Iterator[tuple[str, dict[Column, Any]]]:
+def _json_list(file: LabelledFile) -> Iterator[Row]:
     value = file.value()
     if not isinstance(value, list):
         raise ElectraError("E-D306", str(file.path), f"a JSON {type(value).__name__}, not a list of objects",
@@ -176,7 +176,7 @@ def _json_list(file: LabelledFile) -> Iterator[tuple[str, dict[Column, Any]]]:
         yield where, row
 
 
-def _parquet(file: LabelledFile) -> Iterator[tuple[str, dict[Column, Any]]]:
+def _parquet(file: LabelledFile) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(file.path) as table:

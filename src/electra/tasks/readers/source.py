@@ -77,7 +77,7 @@ class LabelledFile:
             fix = "convert the file to UTF-8, or set columns.encoding" + (f"; likely: {advice}" if advice else "")
             raise ElectraError("E-D302", error.where, error.cause, fix) from None
 
-    def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def objects(self) -> Iterator[tuple[int, dict[Any, Any]]]:
         """(line, object) of each JSON line.
 
         Raises:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Mention, Reading
 from electra.errors import ElectraError
-from electra.tasks.readers.reading import Mended, Mention, Reading, reading
+from electra.tasks.readers.reading import Mended, in_order, reading
 from electra.tasks.readers.rows import Row
 
 _NAMES = ("spans", "entities", "ents", "label", "labels")
@@ -39,7 +39,7 @@ def read(where: str, rows: Iterator[Row]) -> Reading:
             if not isinstance(text, str):
                 raise ElectraError("E-D303", place, f"no text in field 'text' among {list(row)[:20]}", "name the field `text`")
             found = mentions_of(place, text, row)
-            target = None if found is None else tuple(sorted(set(found)))
+            target = None if found is None else in_order(found)
             if found is not None and target is not None and len(target) < len(found):
                 twice.add(place, len(found) - len(target))
             yield Example(text=text, target=target, where=place, given={"id": str(row["id"])} if "id" in row else {})
@@ -70,7 +70,7 @@ def span(where: str, text: str, one: Any) -> Mention:
     if not isinstance(label, str) or not label:
         raise ElectraError("E-D337", where, f"a span without label: {one!r:.80}", _FIX)
     start, end = checked(where, text, one["start"], one["end"], one.get("text", one.get("surface")))
-    return Mention(start, end, label)
+    return Mention(start=start, end=end, label=label)
 
 
 def checked(where: str, text: str, start: int, end: int, surface: object) -> tuple[int, int]:
@@ -95,7 +95,8 @@ def _clue(where: str, text: str, value: dict[str, Any]) -> Iterator[Mention]:
             for place in places if isinstance(places, list) else [places]:
                 if not isinstance(place, list) or len(place) != 2 or not all(map(_whole, place)):
                     raise ElectraError("E-D337", where, f"{place!r:.40} of {surface!r} is not [start, end]", _FIX)
-                yield Mention(*checked(where, text, place[0], place[1] + 1, surface), label)
+                start, end = checked(where, text, place[0], place[1] + 1, surface)
+                yield Mention(start=start, end=end, label=label)
 
 
 def _whole(value: object) -> bool:

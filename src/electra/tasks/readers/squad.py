@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Reading
 from electra.errors import ElectraError
-from electra.tasks.readers.reading import Mended, Reading, reading
+from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.source import LabelledFile, kind_of
 
 _FORM = "write SQuAD's JSON: data > paragraphs > context, qas > id, question, answers > text, answer_start"
@@ -120,7 +120,7 @@ def _answer(where: str, answer: Any, context: str, moved: Mended) -> tuple[int, 
     if found < 0 or context.find(text, found + 1) >= 0:
         there = context[start : start + len(text)] if isinstance(start, int) and start >= 0 else ""
         often = "and nowhere else in the context" if found < 0 else "but at several other places"
-        raise ElectraError("E-D342", where, f"answer {text!r:.60} does not stand at {start!r} (there is {there!r:.60}), {often}",
+        raise ElectraError("E-D342", where, f"answer {text!r:.60} is not at {start!r} (there is {there!r:.60}), {often}",
                            "mend answer_start or the answer's text")  # fmt: skip
     moved.add(where)
     return found, text

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from electra.contracts import Reading
 from electra.errors import ElectraError
 from electra.tasks.readers import conll, label_studio, spans
 from electra.tasks.readers.columns import Columns, TagColumns
-from electra.tasks.readers.reading import Reading
 from electra.tasks.readers.rows import open_table
 from electra.tasks.readers.source import LabelledFile, kind_of
 from electra.tasks.readers.texts import read_texts

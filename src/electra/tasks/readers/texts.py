@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from electra.contracts import Example
+from electra.contracts import Example, Reading
 from electra.errors import ElectraError
 from electra.tasks.readers import label_studio
 from electra.tasks.readers.columns import Column, Columns, PairColumns
 from electra.tasks.readers.infer import Roles, by_content, by_name, known_header, label_by_name
-from electra.tasks.readers.reading import Reading, reading
+from electra.tasks.readers.reading import reading
 from electra.tasks.readers.rows import Table, open_table
 from electra.tasks.readers.source import Kind, LabelledFile, kind_of
 
@@ -82,11 +82,6 @@ def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
     if roles.pair is None:
         raise ElectraError("E-D303", file.at(1), f"no second text among {table.listed()}", "set columns.text and columns.pair")
     return reading(str(path), _examples(table, roles, None), [_note(table, roles, kind)], table.empty)
-
-
-def read_examples(path: Path, columns: Columns = _DEFAULTS) -> list[Example]:
-    """All of `read_texts` at once."""
-    return list(read_texts(path, columns).examples)
 
 
 # -- what kind of file, which columns -----------------------------------------------------------------------------------
