@@ -38,7 +38,8 @@ def judged(predictor: Predictor, examples: Iterable[Example]) -> Iterator[tuple[
 
 
 def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, float]:
-    """The task's metrics, the main one first, and `collapsed`: 1 if everything got the same label, though it should not.
+    """The task's metrics, the main one first, and `collapsed`: 1 if everything got the same label, though it should not, or
+    nothing was found where something is.
 
     Accuracy does not say so: it is the commonest label's share then.
 
@@ -47,9 +48,10 @@ def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, f
     """
     if not judgements:
         raise ElectraError("E-D320", "evaluate", "there are no examples", "give a file with at least one row")
-    gold = {unit.gold for judgement in judgements for unit in judgement.units}
+    gold = {unit.gold for judgement in judgements for unit in judgement.units} - {None}
     predicted = {unit.predicted for judgement in judgements for unit in judgement.units}
-    return {**task.score(judgements), "collapsed": float(len(predicted) == 1 and gold > predicted)}
+    collapsed = len(predicted) == 1 and gold != predicted and gold | {None} > predicted
+    return {**task.score(judgements), "collapsed": float(collapsed)}
 
 
 def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
@@ -75,17 +77,25 @@ def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
         warnings.append(f"{sum(map(bool, cut))} of {len(cut)} texts were cut to {task.max_length} tokens")
     if metrics["collapsed"]:
         [label] = {unit.predicted for judgement in judgements for unit in judgement.units}
-        warnings.append(f"the model has collapsed: everything got the label {label!r}")
+        said = "nothing was found" if label is None else f"everything got the label {label!r}"
+        warnings.append(f"the model has collapsed: {said}")
+    labels = _units_labels(task, judgements)
     return {
         "examples": len(judgements),
         "truncated": sum(map(bool, cut)),
         "truncated_tokens": sum(cut),
         "metrics": metrics,
-        "labels": list(task.labels),
-        "confusion": confusion(task.labels, judgements),
+        "labels": labels,
+        "confusion": confusion(labels, judgements),
         "notes": reading.notes,
         "warnings": warnings,
     }
+
+
+def _units_labels(task: TrainableTask, judgements: Iterable[Judgement]) -> list[str]:
+    """What units are labelled with: the task's outputs, in order; if those are something else (BIO), the labels that occur."""
+    seen = {label for judgement in judgements for unit in judgement.units for label in (unit.gold, unit.predicted)} - {None}
+    return list(task.labels) if seen <= set(task.labels) else sorted(map(str, seen))
 
 
 def confusion(labels: Sequence[str], judgements: Iterable[Judgement]) -> list[list[int]]:
