@@ -98,7 +98,7 @@ def test_what_cannot_be_learnt_is_counted_in_the_notes(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"text": TEXT, "label": row}) + "\n" for row in rows), encoding="utf-8")
     reading = TASK.read(path)
     assert len(list(reading.examples)) == 3
-    assert reading.notes[1:] == [
+    assert reading.notes[-2:] == [
         f"2 spans that are not made of whole words, neither learnt nor found, first at {path}:2: 'da Lovelace' at 1:12 "
         "(mend: 'Ada Lovelace' at 0:12)",
         f"1 spans that overlap a longer one, neither learnt nor found, first at {path}:3: 'Ada' at 0:3",
@@ -177,8 +177,8 @@ def test_the_loss_is_the_sum_over_labelled_tokens() -> None:
 
 def test_windows_label_each_token_once() -> None:
     long = " ".join(WORDS * 6)
-    one = example(*(Mention(start=place, end=place + 3, label="PER") for place in range(len(long)) if long[place:].startswith("Ada")),
-                  text=long)  # fmt: skip
+    starts = [place for place in range(len(long)) if long.startswith("Ada", place)]
+    one = example(*(Mention(start=start, end=start + 3, label="PER") for start in starts), text=long)
     rows = TASK.encode(one)
     assert len(rows) > 2
     whole = Tag(TagConfig(labels=("LOC", "PER"), tagged="spans", max_length=512), TOKENIZER)

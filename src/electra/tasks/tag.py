@@ -168,8 +168,9 @@ class Tag:
     def _check_all_tagged(self, example: Example) -> None:
         grid = self._grid(example)
         bare = np.ones(len(grid), dtype=np.bool_)
-        for mention in _gold(example):
-            bare[slice(*grid.touched(mention))] = False
+        first, behind, _ = grid.touched(_gold(example))
+        for place in zip(first, behind, strict=True):
+            bare[slice(*place)] = False
         if bare.any():
             word = int(bare.argmax())
             text = example.text[grid.starts[word] : grid.ends[word]]
@@ -193,19 +194,7 @@ class Tag:
         """The spans of an example that cannot be learnt or found, in the order of the text."""
         if not example.target:
             return []
-        grid = self._grid(example)
-        kept = set(_apart(mention for mention in _gold(example) if grid.fits(mention)))
-        found = []
-        for mention in _gold(example):
-            if not grid.fits(mention):
-                first, behind = grid.touched(mention)
-                mend = (
-                    replace(mention, start=int(grid.starts[first]), end=int(grid.ends[behind - 1])) if first < behind else None
-                )
-                found.append(Misfit(mention=mention, cause="not made of whole words", mend=mend))
-            elif mention not in kept:
-                found.append(Misfit(mention=mention, cause="overlaps a longer span"))
-        return found
+        return _placed(_gold(example), self._grid(example)).misfits
 
     def encode(self, example: Example) -> list[Encoded]:
         """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, and
@@ -229,17 +218,10 @@ class Tag:
 
     def _classes_of(self, example: Example, grid: WordGrid) -> npt.NDArray[np.int64]:
         """The class of each word; -100 for those that a span touches which is not made of whole words, or overlaps another."""
-        kept = _apart(mention for mention in _gold(example) if grid.fits(mention))
-        spans = [(*grid.touched(mention), mention.label) for mention in kept]
-        names = self._names_of(spans, len(grid))
+        placed = _placed(_gold(example), grid)
+        names = self._names_of(placed.spans, len(grid))
         found = np.array([self._ids.get(name, _NO_LABEL) for name in names], dtype=np.int64)
-        doubtful = np.zeros(len(grid), dtype=np.bool_)
-        for mention in _gold(example):
-            if not grid.fits(mention):
-                doubtful[slice(*grid.touched(mention))] = True
-        for first, behind, _ in spans:
-            doubtful[first:behind] = False
-        found[doubtful] = _NO_LABEL
+        found[placed.doubtful] = _NO_LABEL
         return found
 
     def _names_of(self, spans: Sequence[schemes.WordSpan], words: int) -> list[str]:
@@ -340,16 +322,49 @@ def _told(example: Example, misfit: Misfit) -> str:
     return f"{example.where}: {shown(misfit.mention)}{mend}"
 
 
-def _apart(mentions: Iterator[Mention]) -> list[Mention]:
-    """Mentions that do not overlap, in the order of the text: the longest first, of equal ones the first in the text."""
-    ordered = sorted(mentions, key=lambda one: one.start)
-    if all(one.end <= other.start for one, other in itertools.pairwise(ordered)):
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """The mentions of a text on its words.
+
+    Args:
+        spans: those that can be learnt, in order, none overlapping.
+        misfits: the others, in order.
+        doubtful: bool [words], touched by a misfit that is not made of whole words, and by no span.
+    """
+
+    spans: list[schemes.WordSpan]
+    misfits: list[Misfit]
+    doubtful: npt.NDArray[np.bool_]
+
+
+def _placed(mentions: Sequence[Mention], grid: WordGrid) -> _Placed:
+    first, behind, whole = (array.tolist() for array in grid.touched(mentions))
+    places = [(start, end, mention.label) for mention, start, end in zip(mentions, first, behind, strict=True)]
+    spans = _apart([place for place, fits in zip(places, whole, strict=True) if fits])
+    kept, misfits, doubtful = set(spans), list[Misfit](), np.zeros(len(grid), dtype=np.bool_)
+    for mention, place, fits in zip(mentions, places, whole, strict=True):
+        start, end, _ = place
+        if not fits:
+            doubtful[start:end] = True
+            mend = replace(mention, start=int(grid.starts[start]), end=int(grid.ends[end - 1])) if start < end else None
+            misfits.append(Misfit(mention=mention, cause="not made of whole words", mend=mend))
+        elif place not in kept:
+            misfits.append(Misfit(mention=mention, cause="overlaps a longer span"))
+    for start, end, _ in spans:
+        doubtful[start:end] = False
+    return _Placed(spans=spans, misfits=misfits, doubtful=doubtful)
+
+
+def _apart(spans: Sequence[schemes.WordSpan]) -> list[schemes.WordSpan]:
+    """Spans that do not overlap, in the order of the text: the longest first, of equal ones the first in the text."""
+    ordered = sorted(spans)
+    if all(one[1] <= other[0] for one, other in itertools.pairwise(ordered)):
         return ordered
-    kept: list[Mention] = []
-    for mention in sorted(ordered, key=lambda one: (one.start - one.end, one.start, one.label)):
-        if all(mention.end <= other.start or other.end <= mention.start for other in kept):
-            kept.append(mention)
-    return sorted(kept, key=lambda one: one.start)
+    kept: list[schemes.WordSpan] = []
+    for span in sorted(ordered, key=lambda one: one[0] - one[1]):
+        if all(span[1] <= other[0] or other[1] <= span[0] for other in kept):
+            kept.append(span)
+    return sorted(kept)
 
 
 def _gold(example: Example) -> tuple[Mention, ...]:

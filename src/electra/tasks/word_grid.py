@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,6 @@ from electra.text.scripts import code_points
 
 Places = npt.NDArray[np.int64]
 Characters = Sequence[tuple[int, int]]
-
-_SPACES = np.array([code for code in range(sys.maxunicode + 1) if chr(code).isspace()], dtype=np.uint32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +56,13 @@ class WordGrid:
         found = self.starts[first] == starts
         return WordGrid(starts=starts[found], ends=ends[found], tokens=self.tokens[first[found]])
 
-    def touched(self, mention: Mention) -> tuple[int, int]:
-        """The words [first, behind) that share a character with a mention."""
-        return int(np.searchsorted(self.ends, mention.start, "right")), int(np.searchsorted(self.starts, mention.end, "left"))
-
-    def fits(self, mention: Mention) -> bool:
-        """Whether a mention is made of whole words."""
-        first, behind = self.touched(mention)
-        return first < behind and self.starts[first] == mention.start and self.ends[behind - 1] == mention.end
+    def touched(self, mentions: Sequence[Mention]) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
+        """The words [first, behind) that share a character with each mention, and whether it is made of whole words."""
+        starts, ends = _columns([(mention.start, mention.end) for mention in mentions])
+        first, behind = np.searchsorted(self.ends, starts, "right"), np.searchsorted(self.starts, ends, "left")
+        whole = first < behind
+        whole[whole] = (self.starts[first[whole]] == starts[whole]) & (self.ends[behind[whole] - 1] == ends[whole])
+        return first, behind, whole
 
 
 def word_grid(text: str, offsets: Characters, given: Characters = ()) -> WordGrid:
@@ -75,8 +73,7 @@ def word_grid(text: str, offsets: Characters, given: Characters = ()) -> WordGri
         offsets: characters [start, end) of each token, without specials; a space before a word may count to its token.
         given: characters of each word that a file gives, in order, none overlapping.
     """
-    codes = code_points(text)
-    solid = ~np.isin(codes, _SPACES)
+    solid = _table()[code_points(text)]
     tokens, firsts, behind = _solid_tokens(solid, offsets)
     if not len(tokens):
         return WordGrid(starts=firsts, ends=behind, tokens=tokens)
@@ -92,6 +89,12 @@ def word_grid(text: str, offsets: Characters, given: Characters = ()) -> WordGri
     if len(given):
         _stretch(starts, ends, given_starts, given_ends)
     return WordGrid(starts=starts, ends=ends, tokens=tokens[words])
+
+
+@cache
+def _table() -> npt.NDArray[np.bool_]:
+    """For each code point, whether it is no space."""
+    return np.array([not chr(code).isspace() for code in range(sys.maxunicode + 1)])
 
 
 def _columns(given: Characters) -> tuple[Places, Places]:
