@@ -217,7 +217,7 @@ class Tag:
         return word_grid(well_formed(example.text), offsets, example.given.get("words", ()))
 
     def _classes_of(self, example: Example, grid: WordGrid) -> npt.NDArray[np.int64]:
-        """The class of each word; -100 for those that a span touches which is not made of whole words, or overlaps another."""
+        """The class of each word; -100 where a span that is not made of whole words leaves it open."""
         placed = _placed(_gold(example), grid)
         names = self._names_of(placed.spans, len(grid))
         found = np.array([self._ids.get(name, _NO_LABEL) for name in names], dtype=np.int64)
@@ -259,11 +259,11 @@ class Tag:
             grid = grid.of(example.given["words"])
         logits = joined(rows, outputs)[1:-1][torch.from_numpy(grid.tokens)]
         log_probabilities = torch.log_softmax(logits.double(), dim=-1).numpy()
-        entities = [
-            {"entity_group": label, "score": score, "word": example.text[start:end], "start": start, "end": end}
-            for (first, behind, label), score in self._spans(log_probabilities)
-            for start, end in [(int(grid.starts[first]), int(grid.ends[behind - 1]))]
-        ]
+        entities = []
+        for (first, behind, label), score in self._spans(log_probabilities):
+            start, end = int(grid.starts[first]), int(grid.ends[behind - 1])
+            word = example.text[start:end]
+            entities.append({"entity_group": label, "score": score, "word": word, "start": start, "end": end})
         return Prediction(text=example.text, output={"entities": entities})
 
     def _spans(self, log_probabilities: npt.NDArray[np.float64]) -> Iterator[tuple[schemes.WordSpan, float]]:
