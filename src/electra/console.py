@@ -11,6 +11,7 @@ import itertools
 import math
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -20,6 +21,7 @@ from electra.events import FIGURES, HEADLINE, Event, duration, in_order, number
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.text import Text
 
 
 #: sources whose epochs are all told
@@ -307,7 +309,8 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
 
 
 def print_prediction(text: str, output: Mapping[str, Any]) -> None:
-    """One prediction for a person: labels with their score, tokens coloured by how likely they were replaced, filled gaps."""
+    """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how likely
+    they were replaced, filled gaps."""
     from rich.console import Console
     from rich.text import Text
 
@@ -321,12 +324,31 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(line.append(text[end:]))
         doubts = sorted(output["tokens"], key=lambda token: -float(token["score"]))[:3]
         console.print("   " + "  ".join(f"{token['token']} {token['score']:.2f}" for token in doubts), style="dim")
+    elif "entities" in output:
+        console.print(_with_entities(text, output["entities"]))
     elif "masks" in output:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
+
+
+def _with_entities(text: str, entities: Sequence[Mapping[str, Any]]) -> Text:
+    """The text with each span in a colour, its label and score behind it: `[Ada Lovelace](PER 0.98) wrote`."""
+    from rich.text import Text
+
+    line, end = Text(), 0
+    for entity in entities:
+        colour = _ENTITY_COLOURS[zlib.crc32(entity["entity_group"].encode()) % len(_ENTITY_COLOURS)]
+        line.append(text[end : entity["start"]])
+        line.append(f"[{text[entity['start'] : entity['end']]}]", style=f"bold {colour}")
+        line.append(f"({entity['entity_group']} {entity['score']:.2f})", style=f"dim {colour}")
+        end = entity["end"]
+    return line.append(text[end:])
+
+
+_ENTITY_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def _doubt_style(score: float) -> str:

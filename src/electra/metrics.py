@@ -8,6 +8,7 @@ raw scores vanishes with the width of the bins. scikit-learn is imported only by
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,26 @@ def macro_f1(gold: Sequence[object], predicted: Sequence[object]) -> float:
     from sklearn.metrics import f1_score
 
     return float(f1_score(list(gold), list(predicted), average="macro", zero_division=0))
+
+
+def span_scores(gold: Sequence[str | None], predicted: Sequence[str | None]) -> dict[str, float]:
+    """f1, precision and recall over all spans (CoNLL's), and macro_f1, the mean F1 of the labels; 0 where undefined.
+
+    Args:
+        gold: the right label of each span that is gold or was found; None where there should be none.
+        predicted: the label that it was given; None where it was missed.
+    """
+    there, found = Counter(gold), Counter(predicted)
+    right = Counter(one for one, other in zip(gold, predicted, strict=True) if one == other)
+    del there[None], found[None], right[None]
+    hits, spans, said = right.total(), there.total(), found.total()
+    each = [2 * right[label] / (there[label] + found[label]) for label in there | found]
+    return {
+        "f1": 2 * hits / (spans + said) if hits else 0.0,
+        "precision": hits / said if hits else 0.0,
+        "recall": hits / spans if hits else 0.0,
+        "macro_f1": sum(each) / len(each) if each else 0.0,
+    }
 
 
 def matthews(gold: Sequence[object], predicted: Sequence[object]) -> float:

@@ -107,12 +107,14 @@ class Examination:
             warnings.append(f"{sum(map(bool, self.cut))} of {len(self.cut)} texts were cut to {self.task.max_length} tokens")
         if metrics["collapsed"]:
             [label] = {unit.predicted for unit in _units(self.judgements)}
-            warnings.append(f"the model has collapsed: everything got the label {label!r}")
+            said = "nothing was found" if label is None else f"everything got the label {label!r}"
+            warnings.append(f"the model has collapsed: {said}")
         return warnings
 
 
 def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, float]:
-    """The task's metrics, the main one first, and `collapsed`: 1 if everything got the same label, though it should not.
+    """The task's metrics, the main one first, and `collapsed`: 1 if everything got the same label, though it should not, or
+    nothing was found where something is.
 
     Accuracy does not say so: it is the commonest label's share then.
 
@@ -121,8 +123,10 @@ def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, f
     """
     if not judgements:
         raise ElectraError("E-D320", "evaluate", "there are no examples", "give a file with at least one row")
-    gold, predicted = {unit.gold for unit in _units(judgements)}, {unit.predicted for unit in _units(judgements)}
-    return {**task.score(judgements), "collapsed": float(len(predicted) == 1 and gold > predicted)}
+    gold = {unit.gold for unit in _units(judgements)} - {None}
+    predicted = {unit.predicted for unit in _units(judgements)}
+    collapsed = len(predicted) == 1 and gold != predicted and gold | {None} > predicted
+    return {**task.score(judgements), "collapsed": float(collapsed)}
 
 
 def intervals(task: TrainableTask, judgements: Sequence[Judgement], resamples: int = RESAMPLES) -> dict[str, list[float]]:

@@ -10,9 +10,10 @@ from pydantic import Field
 from electra.config import build
 from electra.tasks.classify import ClassifyConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
+from electra.tasks.tag import TagConfig
 
-TrainableTaskConfig = ClassifyConfig
-TaskConfig = Annotated[ClassifyConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[ClassifyConfig | TagConfig, Field(discriminator="type")]
+TaskConfig = Annotated[ClassifyConfig | TagConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
 
 
 def task_config(tree: Mapping[str, Any] | str) -> TaskConfig:

@@ -30,7 +30,7 @@ from electra.models.classic import ClassicEncoder
 from electra.models.heads import ClassificationHead, Pooling
 from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
-from electra.tasks.files import Columns, read_examples
+from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
 
 _NO_LABEL = -100  # torch's ignore_index
@@ -108,7 +108,7 @@ class Classify:
         return Classify(replace(self.config, labels=tuple(found)), self.tokenizer)
 
     def read(self, path: Path) -> Reading:
-        return Reading(examples=iter(read_examples(path, self.config.columns)))
+        return read_texts(path, self.config.columns)
 
     def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `label`, int64 []; an example without label gets -100, which no loss counts."""
