@@ -10,9 +10,10 @@ from pydantic import Field
 from electra.config import build
 from electra.tasks.classify import ClassifyConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
+from electra.tasks.span import SpanConfig
 
-TrainableTaskConfig = ClassifyConfig
-TaskConfig = Annotated[ClassifyConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[ClassifyConfig | SpanConfig, Field(discriminator="type")]
+TaskConfig = Annotated[ClassifyConfig | SpanConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
 
 
 def task_config(tree: Mapping[str, Any] | str) -> TaskConfig:
