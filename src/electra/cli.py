@@ -164,9 +164,10 @@ def predict(
         examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
-    predictions = (
-        predictor.stream(examples) if documents is None else _answers(predictor, documents, examples, 5 if top is None else top)
-    )
+    if documents is None:
+        predictions = predictor.stream(examples)
+    else:
+        predictions = _answers(predictor, documents, examples, 5 if top is None else top)
     _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
 
 

@@ -33,7 +33,7 @@ class JointSpanHead(nn.Module):
     0. score of the start, -inf where none may be;
     1. score of "no answer" in the row, the same at each of its tokens;
     2. the token's rank k among the starts whose ends are scored, or K;
-    3. K scores of the end, of an answer that begins at the start of rank 0, 1 ...
+    3. K scores of the end, of an answer that begins at the start of rank 0, 1 ...; 0 where no start has that rank.
     """
 
     def __init__(self, config: ClassicConfig | ModernConfig) -> None:
@@ -61,10 +61,13 @@ class JointSpanHead(nn.Module):
             start_BK = start_BL.topk(min(BEAM, start_BL.shape[1]), dim=-1).indices
         right_BLD = self.end.right(hidden_BLD)
         rows_B = torch.arange(len(start_BK), device=hidden.device)
-        ends = [self.end(hidden_BLD[rows_B, start_B][:, None], right_BLD).float() for start_B in start_BK.unbind(dim=1)]
-        count = start_BK.shape[1]
-        rank_BL = torch.full_like(start_BL, count)
-        rank_BL.scatter_(1, start_BK, torch.arange(count, dtype=start_BL.dtype, device=hidden.device).expand_as(start_BK))
+        begun_BK, count = allowed_BL.gather(1, start_BK), start_BK.shape[1]  # short contexts do not fill the beam
+        ends = [
+            self.end(hidden_BLD[rows_B, start_B][:, None], right_BLD).float().masked_fill(~begun_B[:, None], 0.0)
+            for start_B, begun_B in zip(start_BK.unbind(dim=1), begun_BK.unbind(dim=1), strict=True)
+        ]
+        ranks_K = torch.arange(count, dtype=start_BL.dtype, device=hidden.device)
+        rank_BL = torch.full_like(start_BL, count).scatter(1, start_BK, torch.where(begun_BK, ranks_K, count))
         outputs = torch.stack([start_BL, null_B[:, None].expand_as(start_BL), rank_BL, *ends], dim=-1)
         return outputs[real_rows(batch.layout)] if isinstance(batch.layout, Packed) else outputs
 
