@@ -190,6 +190,23 @@ def test_answers_in_texts(family: type[ClassicConfig], tokenizer: Tokenizer, pro
     compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
 
 
+@torch.no_grad()
+def test_a_reader_of_the_bert_family_is_imported(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 24, "max_position_embeddings": 32}  # fmt: skip
+    reader = transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes)).eval()
+    shaken(reader)
+    reader.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    inputs = their_inputs(tmp_path / "theirs")
+    said = reader(**inputs)
+    assert isinstance(imported.task_head, SpanHead)
+    logits = imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs))
+    compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+
+
 def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:
     with pytest.raises(ElectraError, match="E-C314"):
         ClassificationHead(classic(tokenizer), 3, pooling="mean")
