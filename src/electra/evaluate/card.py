@@ -49,8 +49,8 @@ electra.load("DIR").predict([Example(text="a question", pair="a text with the an
 
 `DIR` is this directory. {transformers}"""
 _PORTABLE = "Its class in transformers is `AutoModelForQuestionAnswering`."
-_NOT_PORTABLE = ("transformers has no class for its joint head, which lies in `head.safetensors`: `AutoModel` loads the encoder "
-                 "alone. `task.head=plain` trains a head that transformers has.")  # fmt: skip
+_NOT_PORTABLE = ("transformers has no class for its joint head, which lies in `head.safetensors`: `AutoModel` loads the "
+                 "encoder alone. `task.head=plain` trains a head that transformers has.")  # fmt: skip
 
 
 def write_card(run_dir: Path) -> str:
