@@ -13,7 +13,7 @@ import io
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -23,7 +23,8 @@ from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
 
 if TYPE_CHECKING:
-    from electra.contracts import Prediction
+    from electra.contracts import Example, Prediction
+    from electra.predict.predictor import Predictor
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -143,9 +144,14 @@ def predict(
         Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
+    documents: Annotated[
+        Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
     format: Format = "auto",
 ) -> None:
-    """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
+    """Predict labels, or run a scoring task, for every text of a file; one line each, in order. With --documents, a model of
+    task `span` answers each question from a folder of texts."""
     from dataclasses import replace
 
     from electra.contracts import Example
@@ -156,7 +162,13 @@ def predict(
         examples: Iterable[Example] = (Example(text=line) for line in _lines_of_stdin())
     else:
         examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
-    _print(predictor.stream(examples), as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+    if documents is None and top is not None:
+        raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
+    if documents is None:
+        predictions = predictor.stream(examples)
+    else:
+        predictions = _answers(predictor, documents, examples, 5 if top is None else top)
+    _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
 
 
 @app.command("evaluate")
@@ -233,6 +245,17 @@ def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
         typer.echo(f"live page: {server.address} (from elsewhere: ssh -L {here}:127.0.0.1:{here} MACHINE); Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], top: int) -> Iterator[Prediction]:
+    """Answers to `questions` from the texts in `folder`, of which standard error says how many there are."""
+    from electra.predict.documents import answer, bm25, read_documents
+
+    documents = read_documents(folder)
+    typer.echo(f"{folder}: {documents.files:,} files in {len(documents.passages):,} passages; {documents.others:,} files of "
+               "other kinds left out", err=True)  # fmt: skip
+    asked = (question.text for question in questions)
+    return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
 
 
 def _lines_of_stdin() -> list[str]:

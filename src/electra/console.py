@@ -310,7 +310,7 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
 
 def print_prediction(text: str, output: Mapping[str, Any]) -> None:
     """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how likely
-    they were replaced, filled gaps."""
+    they were replaced, filled gaps, answers with their place."""
     from rich.console import Console
     from rich.text import Text
 
@@ -330,6 +330,12 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
+    elif "answer" in output:
+        console.print(Text(f"{output['answer'] or '(no answer)'} {float(output['score']):.3f}  {text}"))
+        if output.get("file"):
+            console.print(Text(f"   {output['file']}, characters {output['start']} to {output['end']}", style="dim"))
+        if output.get("note"):
+            console.print(Text(f"   {output['note']}", style="dim"))
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
 

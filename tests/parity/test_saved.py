@@ -14,7 +14,7 @@ from electra.contracts import Batch, Packed, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, TokenHead
+from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
 from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
@@ -164,6 +164,47 @@ def test_masked_language_models_classifiers_and_encoders(
     bounds = torch.cat([torch.zeros(1), real.sum(1).cumsum(0)]).int()
     packed = Packed(cu_seqlens=bounds, max_seqlen=int(real.sum(1).max()))
     torch.testing.assert_close(head(hidden[real], replace(batch, layout=packed)), head(hidden, batch), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", [classic, modern])
+@torch.no_grad()
+def test_answers_in_texts(family: type[ClassicConfig], tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = family(tokenizer)  # type: ignore[call-arg]
+    main, head = build_encoder(config), SpanHead(config).eval()
+    for network in (main, head):
+        shaken(network)
+    save_model_dir(tmp_path / "ours", encoder=main, head=head, provenance=provenance)
+    inputs = their_inputs(tmp_path / "ours")
+    batch = as_batch(inputs)
+    reader = load("AutoModelForQuestionAnswering", tmp_path / "ours")
+    said = reader(**inputs)
+    compare(head(hidden_of(main, inputs), batch), torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+    shaken(reader)
+    reader.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    said = reader(**inputs)
+    imported = import_model(tmp_path / "theirs", tmp_path / "again")
+    assert isinstance(imported.task_head, SpanHead)
+    logits = imported.task_head(hidden_of(imported.encoder, inputs), batch)
+    compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+
+
+@torch.no_grad()
+def test_a_reader_of_the_bert_family_is_imported(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 24, "max_position_embeddings": 32}  # fmt: skip
+    reader = transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes)).eval()
+    shaken(reader)
+    reader.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    inputs = their_inputs(tmp_path / "theirs")
+    said = reader(**inputs)
+    assert isinstance(imported.task_head, SpanHead)
+    logits = imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs))
+    compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
 
 
 def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:

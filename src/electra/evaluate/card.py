@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from electra.evaluate.history import Run, read
 from electra.events import in_order, number
@@ -34,6 +35,23 @@ _USE_FINETUNED = _USE.format(
 electra.load("DIR").predict(["a text"])""",
 )
 
+_USE_ANSWERS = """```console
+electra predict DIR questions.jsonl
+electra predict DIR questions.txt --documents FOLDER
+```
+
+```python
+import electra
+from electra.contracts import Example
+
+electra.load("DIR").predict([Example(text="a question", pair="a text with the answer")])
+```
+
+`DIR` is this directory. {transformers}"""
+_PORTABLE = "Its class in transformers is `AutoModelForQuestionAnswering`."
+_NOT_PORTABLE = ("transformers has no class for its joint head, which lies in `head.safetensors`: `AutoModel` loads the "
+                 "encoder alone. `task.head=plain` trains a head that transformers has.")  # fmt: skip
+
 
 def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
@@ -48,7 +66,7 @@ def write_card(run_dir: Path) -> str:
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + (_USE_FINETUNED if "task" in recipe else _USE_PRETRAINED),
+        "## Use\n\n" + _use(recipe.get("task")),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -57,6 +75,15 @@ def write_card(run_dir: Path) -> str:
         "## Machine\n\n" + _table(resolved.get("machine", {})),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _use(task: Mapping[str, Any] | None) -> str:
+    """How the model is called: by its task."""
+    if task is None:
+        return _USE_PRETRAINED
+    if task["type"] == "span":
+        return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
+    return _USE_FINETUNED
 
 
 def _what(run: Run) -> str:

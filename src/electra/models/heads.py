@@ -132,6 +132,17 @@ class TokenHead(LabelHead):
         return self.scores(hidden)
 
 
+class SpanHead(LabelHead):
+    """Scores of every token as the start and as the end of an answer (transformers' `...ForQuestionAnswering`)."""
+
+    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.0) -> None:
+        super().__init__(config, 2, dropout)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D] -> [B, L, 2] or [T, 2]."""
+        return self.scores(hidden)
+
+
 def _first(hidden: Tensor, layout: Layout) -> Tensor:
     return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
 

@@ -61,6 +61,7 @@ _ELECTRA_CLASSIFICATION: Table = {
     "classification_head.classifier": ("classifier.out_proj",),
 }
 _TOKEN: Table = {"token_head.classifier": ("classifier",)}
+_SPAN: Table = {"span_head.classifier": ("qa_outputs",)}
 _BERT_MLM: Table = {
     "mlm_head.dense": ("cls.predictions.transform.dense",),
     "mlm_head.norm": ("cls.predictions.transform.LayerNorm",),
@@ -77,6 +78,11 @@ _MODERN_TOKEN: Table = {
     "token_head.dense": ("head.dense",),
     "token_head.norm": ("head.norm",),
     "token_head.classifier": ("classifier",),
+}
+_MODERN_SPAN: Table = {
+    "span_head.dense": ("head.dense",),
+    "span_head.norm": ("head.norm",),
+    "span_head.classifier": ("classifier",),
 }
 
 #: ModernBertForTokenClassification with the labels original and replaced: a discriminator, for which there is no class
@@ -122,9 +128,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
     "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
+    "ElectraForQuestionAnswering": Architecture(family="classic", prefix="electra.", head=_SPAN),
     "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
     "BertForMaskedLM": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
     "BertForPreTraining": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
+    "BertForQuestionAnswering": Architecture(family="classic", prefix="bert.", head=_SPAN, dropped=_POOLER),
     "ModernBertModel": Architecture(family="modern", prefix="model."),
     "ModernBertForMaskedLM": Architecture(
         family="modern", prefix="model.", head=_MODERN_MLM, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
@@ -132,6 +140,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_TOKEN),
     MODERN_DISCRIMINATOR: Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
     "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
+    "ModernBertForQuestionAnswering": Architecture(family="modern", prefix="model.", head=_MODERN_SPAN),
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, TokenHead
+from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, require_names, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
@@ -45,7 +45,7 @@ FORMAT, FORMAT_VERSION = "electra model directory", 1
 _LARGEST_JSON = 1 << 20
 _OWN_HEAD = "head.safetensors"
 
-TaskHead = ClassificationHead | TokenHead
+TaskHead = ClassificationHead | TokenHead | SpanHead
 Head = MlmHead | RtdHead | TaskHead
 #: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
 _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
@@ -53,6 +53,7 @@ _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     RtdHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
     TokenHead: ("token_head", "ForTokenClassification"),
+    SpanHead: ("span_head", "ForQuestionAnswering"),
 }
 
 
@@ -282,6 +283,8 @@ def _empty_head(
             return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
         case "token_head":
             return TokenHead(config, outputs, _classifier_dropout(tree))
+        case "span_head":
+            return SpanHead(config, _classifier_dropout(tree))
         case _:
             raise AssertionError(f"no head is called {prefix}")
 
