@@ -13,7 +13,7 @@ import io
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -23,7 +23,8 @@ from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
 
 if TYPE_CHECKING:
-    from electra.contracts import Prediction
+    from electra.contracts import Example, Prediction
+    from electra.predict.predictor import Predictor
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -144,32 +145,40 @@ def predict(
     ] = None,
     task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
     format: Format = "auto",
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
+    graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
 ) -> None:
-    """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
-    from dataclasses import replace
+    """Predict labels, or run a scoring task, for every text of a file; one line each, in order.
 
-    from electra.contracts import Example
+    With --tagger: who stands to whom in which relation, each triple once with the places that say so.
+    """
     from electra.predict.predictor import load
 
+    as_text = format == "text" or (format == "auto" and sys.stdout.isatty())
+    if tagger is not None and task is None:
+        _find_triples(model, tagger, file, graph, as_text)
+        return
+    if tagger is not None or graph is not None:
+        trouble = "--graph without --tagger" if tagger is None else "--task beside --tagger"
+        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
     predictor = load(model, task)
-    if file is None:
-        examples: Iterable[Example] = (Example(text=line) for line in _lines_of_stdin())
-    else:
-        examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
-    _print(predictor.stream(examples), as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+    _print(predictor.stream(_examples(predictor, file)), as_text)
 
 
 @app.command("evaluate")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
     data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
 ) -> None:
     """Score a fine-tuned model on labelled data; prints JSON."""
     import json
 
     from electra.evaluate.run import evaluate_file
+    from electra.evaluate.triples import evaluate_triples
 
-    typer.echo(json.dumps(evaluate_file(model, data), ensure_ascii=False, indent=1))
+    found = evaluate_file(model, data) if tagger is None else evaluate_triples(model, tagger, data)
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
 
 
 @app.command("import")
@@ -226,6 +235,38 @@ def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
         typer.echo(f"live page: {server.address} (from elsewhere: ssh -L {here}:127.0.0.1:{here} MACHINE); Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
+
+
+def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
+    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
+    from dataclasses import replace
+
+    from electra.contracts import Example
+
+    if file is not None:
+        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
+        return
+    for number, line in enumerate(_lines_of_stdin(), start=1):
+        yield Example(text=line, where=f"standard input:{number}")
+
+
+def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, as_text: bool) -> None:
+    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
+    import json
+
+    from electra.predict.graph import KnowledgeGraph
+    from electra.predict.triples import load_finder
+
+    finder, found = load_finder(model, tagger), KnowledgeGraph()
+    for text in finder.find(_examples(finder.tagger, file)):
+        found.add(text)
+    for triple in found.triples():
+        subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
+        line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
+        typer.echo(line if as_text else json.dumps(triple, ensure_ascii=False))
+    if graph is not None:
+        found.write_graphml(graph)
+    typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
 
 
 def _lines_of_stdin() -> list[str]:

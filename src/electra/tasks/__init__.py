@@ -9,10 +9,11 @@ from pydantic import Field
 
 from electra.config import build
 from electra.tasks.classify import ClassifyConfig
+from electra.tasks.relation import RelationConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
 
-TrainableTaskConfig = ClassifyConfig
-TaskConfig = Annotated[ClassifyConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[ClassifyConfig | RelationConfig, Field(discriminator="type")]
+TaskConfig = Annotated[ClassifyConfig | RelationConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
 
 
 def task_config(tree: Mapping[str, Any] | str) -> TaskConfig:
