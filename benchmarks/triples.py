@@ -79,10 +79,11 @@ def measure(arm: str, given: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     mentions = mentions_of(train, place / "mentions.jsonl")
     tagger = trained(place / f"tagger-{given.seed}", "task=tag", f"data.train={mentions}", *shared)
-    own = ["task=relation", f"task.head={head}", f"data.train={train}", *shared]
-    model = trained(place / f"{head}-{given.seed}", *own)
+    labels = sorted({str(example.target) for file in (train, test) for example in read_relations(file).examples})
+    own = ["task=relation", f"task.head={head}", f"task.labels={json.dumps(labels, ensure_ascii=False)}"]
+    model = trained(place / f"{head}-{given.seed}", *own, f"data.train={train}", *shared)
     return {
-        "arm": arm, "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "seed": given.seed, "settings": own[:2],
+        "arm": arm, "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "seed": given.seed, "settings": own,
         "encoder": given.encoder.name, "epochs": given.epochs, "lr": given.lr, "limit": given.limit,
         "given_mentions": json.loads(electra("evaluate", model, test))["metrics"],
         "predicted_mentions": json.loads(electra("evaluate", model, test, "--tagger", tagger)),

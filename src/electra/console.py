@@ -297,6 +297,9 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
+    elif "head" in output:
+        relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
+        console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
 

@@ -286,6 +286,8 @@ def test_a_small_file_is_learnt_and_the_saved_model_says_the_same(head: str, tmp
     found = evaluate_file(model, data)
     assert found["metrics"]["macro_f1"] > 0.9, found  # type: ignore[index]
     assert (model / "head.safetensors").is_file() == (head == "mentions")
+    card = (model / "README.md").read_text(encoding="utf-8")
+    assert ("No class of transformers has this head" in card) == (head == "mentions")
     saved = load_model_dir(model)
     assert (saved.task_head is None) == (head == "mentions")
     assert type(load(model).network.head) is (PairHead if head == "mentions" else ClassificationHead)

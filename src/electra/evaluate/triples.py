@@ -1,8 +1,8 @@
 """How good are triples from raw text: a tagger, a relation model and relation data in, strict scores out.
 
-A triple is right if both mentions are exact, of the right type where the data has types, and the relation holds in the right
-direction. Sentences are taken as the data has them. Rows with the same sentence belong together, wherever they stand; what the
-data does not list as a relation is none, so a true triple that nobody annotated counts as wrong.
+A triple is right if both mentions are exact, of the right type where the data has types for all, and the relation holds in
+the right direction. Sentences are taken as the data has them. Rows with the same sentence belong together, wherever they
+stand; what the data does not list as a relation is none, so a true triple that nobody annotated counts as wrong.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def gold_of(task: Relation, examples: Iterable[Example]) -> dict[str, Gold]:
 
 def scores(finder: TripleFinder, gold: dict[str, Gold]) -> dict[str, dict[str, float]]:
     """`metrics`, the F1 of triples first, and `counts`."""
-    typed = any(place[2] is not None for of in gold.values() for place in of.mentions)
+    typed = all(place[2] is not None for of in gold.values() for place in of.mentions)
     counts = Counter[str]()
     for found in finder.find((of.example for of in gold.values()), split=False):
         of, (mentions, triples) = gold[found.example.text], _said(found, typed)
