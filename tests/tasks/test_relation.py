@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from electra.build.finetune import FinetuneRecipe, finetune
+from electra.cli import app
 from electra.config import load as load_recipe
 from electra.contracts import Example, Judgement, Prediction
 from electra.data.loader import collate
@@ -291,6 +293,8 @@ def test_a_small_file_is_learnt_and_the_saved_model_says_the_same(head: str, tmp
     saved = load_model_dir(model)
     assert (saved.task_head is None) == (head == "mentions")
     assert type(load(model).network.head) is (PairHead if head == "mentions" else ClassificationHead)
+    shown = CliRunner().invoke(app, ["predict", str(model), str(data), "--format", "text"], catch_exceptions=False).stdout
+    assert [line.split(" | ")[0] for line in shown.splitlines()][::9] == ["rain", "wheel", "car", "floods"]
     right = [found["confusion"][number][number] for number in range(3)]  # type: ignore[index]
     assert sum(right) >= 32
 
