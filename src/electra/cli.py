@@ -149,26 +149,32 @@ def predict(
     ] = None,
     top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
     format: Format = "auto",
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
+    graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
 ) -> None:
-    """Predict labels, or run a scoring task, for every text of a file; one line each, in order. With --documents, a model of
-    task `span` answers each question from a folder of texts."""
-    from dataclasses import replace
+    """Predict labels, or run a scoring task, for every text of a file; one line each, in order.
 
-    from electra.contracts import Example
+    With --documents, a model of task `span` answers each question from a folder of texts. With --tagger: who stands to whom in
+    which relation, each triple once with the places that say so.
+    """
     from electra.predict.predictor import load
 
+    as_text = format == "text" or (format == "auto" and sys.stdout.isatty())
+    if tagger is not None and task is None:
+        _find_triples(model, tagger, file, graph, as_text)
+        return
+    if tagger is not None or graph is not None:
+        trouble = "--graph without --tagger" if tagger is None else "--task beside --tagger"
+        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
     predictor = load(model, task)
-    if file is None:
-        examples: Iterable[Example] = (Example(text=line) for line in _lines_of_stdin())
-    else:
-        examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
+    examples = _examples(predictor, file)
     if documents is None:
         predictions = predictor.stream(examples)
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
-    _print(predictions, as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+    _print(predictions, as_text)
 
 
 @app.command("evaluate")
@@ -177,6 +183,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
     report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
 ) -> None:
     """Score a fine-tuned model on labelled data; prints JSON."""
     import json
@@ -184,7 +191,11 @@ def evaluate(
     from electra.evaluate.examination_page import examination_page
     from electra.evaluate.page import write_page
     from electra.evaluate.run import evaluate_file
+    from electra.evaluate.triples import evaluate_triples
 
+    if tagger is not None:
+        typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
+        return
     found = evaluate_file(model, data, resamples)
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
@@ -256,6 +267,38 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
                "other kinds left out", err=True)  # fmt: skip
     asked = (question.text for question in questions)
     return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
+
+
+def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
+    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
+    from dataclasses import replace
+
+    from electra.contracts import Example
+
+    if file is not None:
+        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
+        return
+    for number, line in enumerate(_lines_of_stdin(), start=1):
+        yield Example(text=line, where=f"standard input:{number}")
+
+
+def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, as_text: bool) -> None:
+    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
+    import json
+
+    from electra.predict.graph import KnowledgeGraph
+    from electra.predict.triples import load_finder
+
+    finder, found = load_finder(model, tagger), KnowledgeGraph()
+    for text in finder.find(_examples(finder.tagger, file)):
+        found.add(text)
+    for triple in found.triples():
+        subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
+        line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
+        typer.echo(line if as_text else json.dumps(triple, ensure_ascii=False))
+    if graph is not None:
+        found.write_graphml(graph)
+    typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
 
 
 def _lines_of_stdin() -> list[str]:

@@ -336,6 +336,9 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
             console.print(Text(f"   {output['file']}, characters {output['start']} to {output['end']}", style="dim"))
         if output.get("note"):
             console.print(Text(f"   {output['note']}", style="dim"))
+    elif "head" in output:
+        relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
+        console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,34 @@ def span_scores(gold: Sequence[str | None], predicted: Sequence[str | None]) -> 
         "recall": hits / spans if hits else 0.0,
         "macro_f1": sum(each) / len(each) if each else 0.0,
     }
+
+
+def directed_macro_f1(gold: Sequence[str], predicted: Sequence[str], relations: Mapping[str, str]) -> float:
+    """Mean F1 over relations, right only with the right direction: the official score of SemEval-2010 task 8.
+
+    A relation's precision divides by everything that was predicted as it in either direction, its recall by everything that is
+    it. The mean is over the relations that occur in `gold`; 0 where none does.
+
+    Args:
+        relations: label -> the relation that it is a direction of; labels that are not there ("Other") are no relation.
+    """
+    right, said, there = (Counter[str]() for _ in range(3))
+    for is_, was in zip(gold, predicted, strict=True):
+        right.update({relations[is_]} if is_ == was and is_ in relations else ())
+        said.update({relations[was]} if was in relations else ())
+        there.update({relations[is_]} if is_ in relations else ())
+    return sum(2 * right[one] / (said[one] + there[one]) for one in sorted(there)) / len(there) if there else 0.0
+
+
+def micro_f1(gold: Sequence[str], predicted: Sequence[str], relations: Container[str]) -> float:
+    """F1 of all that is in `relations` together; other labels mean that there is nothing. 0 where nothing is right."""
+    right = sum(is_ == was and is_ in relations for is_, was in zip(gold, predicted, strict=True))
+    return precision_recall_f1(right, sum(was in relations for was in predicted), sum(is_ in relations for is_ in gold))[2]
+
+
+def precision_recall_f1(right: int, predicted: int, gold: int) -> tuple[float, float, float]:
+    """Of sets, by their sizes; 0 where undefined."""
+    return right / predicted if predicted else 0.0, right / gold if gold else 0.0, 2 * right / ((predicted + gold) or 1)
 
 
 def matthews(gold: Sequence[object], predicted: Sequence[object]) -> float:

@@ -71,27 +71,30 @@ class RtdHead(nn.Module):
 
 
 class LabelHead(nn.Module):
-    """Scores over labels from vectors, [..., D] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
+    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
 
     Args:
         labels: number of labels (1 for a regression).
         dropout: probability, before the output layer.
+        states: hidden states that a vector is made of, one behind the other: S = states * D.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
         super().__init__()
+        size = states * config.hidden_size
         self.dense: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.Identity()
         self.transforms = isinstance(config, ModernConfig)
         if isinstance(config, ModernConfig):
-            self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.dense = nn.Linear(size, config.hidden_size, bias=False)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
-        self.classifier = nn.Linear(config.hidden_size, labels)
+            size = config.hidden_size
+        self.classifier = nn.Linear(size, labels)
         self.dropout = dropout
         initialise(self, std=config.initializer_range)
 
     def scores(self, vectors: Tensor) -> Tensor:
-        """[..., D] -> [..., labels]."""
+        """[..., S] -> [..., labels]."""
         if self.transforms:
             vectors = self.norm(F.gelu(self.dense(vectors)))
         scores: Tensor = self.classifier(dropout(vectors, self.dropout if self.training else 0.0))
@@ -143,8 +146,34 @@ class SpanHead(LabelHead):
         return self.scores(hidden)
 
 
+class PairHead(LabelHead):
+    """Scores over labels from the hidden states of two tokens of each example, one behind the other (Zhou & Chen, 2022).
+
+    transformers has no class for it: its weights lie in a file of their own beside a bare encoder.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+        super().__init__(config, labels, dropout, states=2)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, labels].
+
+        Args:
+            batch: with targets `head` and `tail`, int64 [N]: which token of its example each of the two is.
+        """
+        pair = [_at(hidden, batch.layout, batch.targets[name]) for name in ("head", "tail")]
+        return self.scores(torch.cat(pair, dim=-1))
+
+
 def _first(hidden: Tensor, layout: Layout) -> Tensor:
     return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
+
+
+def _at(hidden: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
+    """[N, D], the hidden state of one token of each example."""
+    if isinstance(layout, Padded):
+        return hidden[torch.arange(len(place_N), device=hidden.device), place_N]
+    return hidden[layout.cu_seqlens[:-1].long() + place_N]
 
 
 def _mean(hidden: Tensor, layout: Layout) -> Tensor:

@@ -44,6 +44,11 @@ from electra.text.tokenizer import load as load_tokenizer
 FORMAT, FORMAT_VERSION = "electra model directory", 1
 _LARGEST_JSON = 1 << 20
 _OWN_HEAD = "head.safetensors"
+_OWN_HEAD_CARD = f"""
+## In transformers
+
+No class of transformers has this head. `electra` runs it from `{_OWN_HEAD}`; `AutoModel` loads the encoder without it.
+"""
 
 TaskHead = ClassificationHead | TokenHead | SpanHead
 Head = MlmHead | RtdHead | TaskHead
@@ -143,13 +148,16 @@ def save_model_dir(
     """
     with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
         prefix = "ModernBert" if encoder.config.type == "modern" else "Electra"
+        own_head = head is not None and type(head) not in _HEADS
         if isinstance(head, RtdHead) and prefix == "ModernBert":
             _write_network(temporary, "ModernBertModel", encoder)
             _write_network(temporary / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
-        elif head is None or (isinstance(head, nn.Module) and type(head) in _HEADS):
+        elif not own_head:
+            assert head is None or isinstance(head, nn.Module)
             ending = "Model" if head is None else _HEADS[type(head)][1]
             _write_network(temporary, prefix + ending, encoder, head, labels)
         else:
+            assert head is not None
             _write_network(temporary, f"{prefix}Model", encoder)
             own = head.state_dict() if isinstance(head, nn.Module) else head
             save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
@@ -158,7 +166,8 @@ def save_model_dir(
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
-        (temporary / "README.md").write_text(provenance.card(), encoding="utf-8")
+        card = provenance.card() + (_OWN_HEAD_CARD if own_head else "")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def _write_network(

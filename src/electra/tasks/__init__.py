@@ -9,12 +9,15 @@ from pydantic import Field
 
 from electra.config import build
 from electra.tasks.classify import ClassifyConfig
+from electra.tasks.relation import RelationConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
 from electra.tasks.span import SpanConfig
 from electra.tasks.tag import TagConfig
 
-TrainableTaskConfig = Annotated[ClassifyConfig | TagConfig | SpanConfig, Field(discriminator="type")]
-TaskConfig = Annotated[ClassifyConfig | TagConfig | SpanConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[ClassifyConfig | TagConfig | SpanConfig | RelationConfig, Field(discriminator="type")]
+TaskConfig = Annotated[
+    ClassifyConfig | TagConfig | SpanConfig | RelationConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")
+]
 
 
 def task_config(tree: Mapping[str, Any] | str) -> TaskConfig:

@@ -109,7 +109,7 @@ def by_words(tokenizer: Tokenizer, dtype: np.dtype[Token]) -> Documents:
     def documents(texts: Sequence[str]) -> Iterator[Row]:
         for text in texts:
             pieces, ends, end = [cls], list[int](), width
-            for start, stop in pairwise([0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]):
+            for start, stop in sentences_of(text):
                 if tokens := b"".join(map(look_up, words(text, start, stop))):
                     pieces.append(tokens)
                     end += len(tokens)
@@ -133,6 +133,11 @@ class _Words(dict[str, bytes]):
                 self.clear()
             self[word] = tokens
         return tokens
+
+
+def sentences_of(text: str) -> Iterator[tuple[int, int]]:
+    """Characters (start, end) of each sentence, with the space before it; together they are the text."""
+    return pairwise([0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)])
 
 
 def sentence_ends(text: str, starts: Sequence[int]) -> list[int]:
