@@ -62,7 +62,8 @@ class ExampleBatchConfig:
 
     Args:
         examples: examples over all processes.
-        micro_tokens: tokens, padding included, that go through the network at once.
+        micro_tokens: tokens, padding included, that go through the network at once; of no effect on a task whose loss compares
+            the examples of a step with each other (`embed`).
     """
 
     __pydantic_config__ = STRICT
@@ -224,6 +225,7 @@ class Setting:
             micro_tokens=micro_tokens,
             seed=seed,
             packed=machine.device().type == "cuda",
+            whole=self.task.whole_batch,
         )
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
         exponents = {name: objective.head_depth - depth for name, depth in objective.layer_depths().items()}

@@ -76,13 +76,15 @@ def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
     if metrics["collapsed"]:
         [label] = {unit.predicted for judgement in judgements for unit in judgement.units}
         warnings.append(f"the model has collapsed: everything got the label {label!r}")
+    units = [unit for judgement in judgements for unit in judgement.units]
+    labels = task.labels or tuple(sorted({name for unit in units for name in (unit.gold, unit.predicted) if name is not None}))
     return {
         "examples": len(judgements),
         "truncated": sum(map(bool, cut)),
         "truncated_tokens": sum(cut),
         "metrics": metrics,
-        "labels": list(task.labels),
-        "confusion": confusion(task.labels, judgements),
+        "labels": list(labels),
+        "confusion": confusion(labels, judgements),
         "notes": reading.notes,
         "warnings": warnings,
     }

@@ -8,11 +8,15 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 
 from electra.config import build
+from electra.tasks.choice import ChoiceConfig
 from electra.tasks.classify import ClassifyConfig
+from electra.tasks.embed import EmbedConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
 
-TrainableTaskConfig = ClassifyConfig
-TaskConfig = Annotated[ClassifyConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[ClassifyConfig | EmbedConfig | ChoiceConfig, Field(discriminator="type")]
+TaskConfig = Annotated[
+    ClassifyConfig | EmbedConfig | ChoiceConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")
+]
 
 
 def task_config(tree: Mapping[str, Any] | str) -> TaskConfig:
