@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
-The verbs of text are in cli_text.py, those of runs and models here.
+The verbs of text are in cli_text.py, search and summaries in cli_search.py, those of runs and models here.
 
 Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
 Exit codes are those of `errors.ExitCode`.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from electra.cli_search import lines_of_stdin, search, summarize
 from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
 
@@ -142,7 +143,9 @@ def predict(
     file: Annotated[
         Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="replaced, fill-mask or embed; none = the task it was fine-tuned for.")
+    ] = None,
     format: Format = "auto",
 ) -> None:
     """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
@@ -153,10 +156,14 @@ def predict(
 
     predictor = load(model, task)
     if file is None:
-        examples: Iterable[Example] = (Example(text=line) for line in _lines_of_stdin())
+        examples: Iterable[Example] = (Example(text=line) for line in lines_of_stdin())
     else:
         examples = (replace(example, target=None) for example in predictor.task.read(file).examples)
     _print(predictor.stream(examples), as_text=format == "text" or (format == "auto" and sys.stdout.isatty()))
+
+
+app.command("search")(search)
+app.command("summarize")(summarize)
 
 
 @app.command("evaluate")
@@ -226,17 +233,6 @@ def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
         typer.echo(f"live page: {server.address} (from elsewhere: ssh -L {here}:127.0.0.1:{here} MACHINE); Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-
-
-def _lines_of_stdin() -> list[str]:
-    """The texts on standard input, a text a line."""
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if data else []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
-                           "convert the text to UTF-8") from None  # fmt: skip
 
 
 def _print(predictions: Iterable[Prediction], as_text: bool) -> None:

@@ -67,9 +67,12 @@ def read(directory: Path, positions: int) -> dict[str, Any] | None:
     others = {name for name, value in said.items() if name.startswith("pooling_mode_") and value}
     if len(chosen) != 1 or others - {f"pooling_mode_{_POOLINGS[chosen[0]]}"}:
         raise ElectraError("E-M331", str(file), f"the pooling {json.dumps(said)}", "only cls or mean can be loaded")
-    length = directory / "sentence_bert_config.json"
-    longest = _read(length, dict).get("max_seq_length") if length.is_file() else None
-    return {"type": "embed", "pooling": chosen[0], "max_length": min(positions, longest or positions)}
+    # until version 5 the length stands in a file of its own, then with the tokenizer, whose default is a huge number
+    lengths = [positions]
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        if (directory / name).is_file() and type(length := _read(directory / name, dict).get(key)) is int:
+            lengths.append(length)
+    return {"type": "embed", "pooling": chosen[0], "max_length": min(lengths)}
 
 
 def _read(file: Path, kind: type) -> Any:

@@ -16,7 +16,7 @@ Both compare the examples of a batch with each other, so a batch is not cut into
 several processes compares those of its own share.
 
 Figures: of scored pairs, Spearman's and Pearson's correlation of cosine and score; of others, how well each text finds its pair
-among all texts of the second column and all negatives. Their records hold the vectors, 4 * 2 * D bytes an example.
+among all other texts of the second column and all negatives. Their records hold the vectors, 4 * 2 * D bytes an example.
 
 Shapes: B examples, K texts of an example at most, D size of a vector, C candidates.
 """
@@ -242,7 +242,7 @@ def _cosines(vectors_BKD: Tensor, batch: Batch) -> Tensor:
 
 
 def _ranks(judgements: Sequence[Judgement]) -> list[list[int]]:
-    """For each different text, the ranks of its pairs among all different pairs and negatives."""
+    """For each different text, the ranks of its pairs among all different pairs and negatives, itself left out."""
     queries, documents = dict[float, npt.NDArray[np.float32]](), dict[float, npt.NDArray[np.float32]]()
     relevant = dict[float, set[float]]()
     for judgement in judgements:
@@ -256,10 +256,14 @@ def _ranks(judgements: Sequence[Judgement]) -> list[list[int]]:
     places = {key: place for place, key in enumerate(documents)}
     query_QD, document_ND = np.stack(list(queries.values())), np.stack(list(documents.values()))
     wanted = [[places[key] for key in sorted(relevant[text])] for text in queries]
+    itself = [places[key] if key in places and key not in relevant[key] else None for key in queries]
     ranks = []
     for begin in range(0, len(wanted), _QUERIES):
         scores_QN = query_QD[begin : begin + _QUERIES] @ document_ND.T
-        ranks += [metrics.ranks(row, own) for row, own in zip(scores_QN, wanted[begin : begin + _QUERIES], strict=True)]
+        for row, number in zip(scores_QN, range(begin, len(wanted)), strict=False):
+            if (place := itself[number]) is not None:
+                row[place] = -np.inf
+            ranks.append(metrics.ranks(row, wanted[number]))
     return ranks
 
 
