@@ -28,6 +28,7 @@ from electra.tasks.schemes import SchemeName
 _BOUNDARY = "-DOCSTART-"
 _SPACES = re.compile(" +")
 _JOINED = re.compile("[\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]")
+_SUFFIXES = (".conll", ".bio", ".iob", ".iob2", ".bioes", ".bmes")
 _SINGLE_SHARE = 0.95
 #: words that are looked at to see whether lines hold words and tags
 _LOOKED_AT = 2000
@@ -59,24 +60,30 @@ def read(file: LabelledFile, columns: TagColumns) -> Reading:
 
 
 def looks_like(file: LabelledFile) -> bool | None:
-    """Whether the lines of `file` are words and tags: all of the same number of columns, two or more, without spaces within
-    a cell, and the last one a tag of a scheme or one of few. None where the last column leaves it open."""
-    separator, width, lasts = _separator(file), 0, list[str]()
+    """Whether the lines of `file` are words and tags; None where the last column leaves it open.
+
+    They are if the suffix says so, or if all have the same number of columns, two or more, and the last one is a tag of a
+    scheme, or one of few (then words must be without spaces within).
+    """
+    if file.suffix in _SUFFIXES:
+        return True
+    separator, width, spaced, lasts = _separator(file), 0, False, list[str]()
     for _, line in file.lines():
         if not line.strip() or line.startswith(_BOUNDARY):
             continue
         cells = separator.split(line)
         width = width or len(cells)
-        if len(cells) != width or width < 2 or " " in cells[0] or (not lasts and known_header(cells)):
+        if len(cells) != width or width < 2 or (not lasts and known_header(cells)):
             return False
+        spaced = spaced or " " in cells[0]
         lasts.append(cells[-1])
         if len(lasts) == _LOOKED_AT:
             break
     if len(lasts) < 2:
         return False
-    if all(schemes.parse(tag) for tag in lasts) or len(set(lasts)) <= len(lasts) // 10:
+    if all(schemes.parse(tag) for tag in lasts) or (not spaced and len(set(lasts)) <= len(lasts) // 10):
         return True
-    return None if len(lasts) > 2 else False
+    return None if len(lasts) > 2 and not spaced else False
 
 
 def _note(columns: TagColumns, width: int, scheme: SchemeName | None, joined: bool) -> str:

@@ -4,14 +4,14 @@ With names (a header, JSON fields, parquet) those are taken that everyone uses: 
 ...; the first line of a table is a header if it holds one of the names of texts. Without a header, the whole file is looked
 through:
 
-- a column of *codes* has between two and rows / 10 different values, all short, none empty (for two values, four rows suffice);
+- a column of *codes* has between two and rows / 10 different values, all short, none empty (two are always few);
 - a column of *numbers* has numbers only, but is no running index (whole numbers that are all different);
 - a *text* is any other column that is neither an index, nor constant, nor as few and short as codes, but with empty cells.
 
-The label is the only column of codes; among several, the only one whose values are the whole numbers from 0 or 1 on; without
-any, the only column of numbers. The texts are the one or two columns of text, in their order. Whatever is left open by these
-rules is an error that shows the first row: nothing is guessed. So is a first row whose label occurs nowhere else: it may be a
-header.
+The label is the only column of codes; among several, the only one whose values are the whole numbers from 0 or 1 on; without any,
+the only column of numbers. The texts are the one or two columns of text, in their order. Whatever these rules leave open is an
+error that shows the first row: nothing is guessed. It takes four rows to tell a label, and a first row whose label occurs nowhere
+else is refused: it may be a header.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ NEGATIVES = ("negative", "hard_negative")
 #: characters of a code at most
 _SHORT = 40
 _MOST_CODES = 1000
+#: rows beside the first one that it takes to see what a column holds
+_FEWEST = 3
 _Cells = Mapping[Column, str]
 
 
@@ -134,7 +136,7 @@ class _Profile:
     def few(self) -> bool:
         """Few different values, all short."""
         most = min(_MOST_CODES, max(2, self.rows // 10))
-        return len(self.values) <= most and self.longest <= _SHORT and self.rows >= 3
+        return len(self.values) <= most and self.longest <= _SHORT and self.rows >= _FEWEST
 
     @property
     def codes(self) -> bool:
@@ -185,6 +187,8 @@ def by_content(table: Table, label: Column | None = None, texts_only: bool = Fal
     most = 3 if texts_only else 2
     if not 1 <= len(texts) <= most or (label is None and not texts_only):
         raise _open(table, first, f"{len(texts)} columns look like texts, {'one' if label else 'none'} like a label")
+    if label is not None and profiles[label].rows < _FEWEST:
+        raise _open(table, first, f"{profiles[label].rows + 1} rows are too few to tell a label")
     if label is not None:
         _check_first_row(table, profiles[label], first[label].strip())
     return Roles(**dict(zip(("text", "pair", "negative"), texts, strict=False)), label=label)

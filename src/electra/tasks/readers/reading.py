@@ -18,7 +18,7 @@ class Mended:
     first: str = ""
 
     def add(self, where: str, times: int = 1) -> None:
-        self.first = self.first or where
+        self.first = self.first or (where if times else "")
         self.count += times
 
     def notes(self) -> list[str]:

@@ -27,6 +27,8 @@ from electra.tasks.readers.source import LabelledFile, kind_of
 from electra.tasks.readers.texts import text_field
 
 _DEFAULTS = RelationColumns()
+#: rows that it takes to see which column of four is the relation
+_FEWEST = 3
 _HEADS = ("head", "subject", "subj", "e1", "entity1", "head_text")
 _TAILS = ("tail", "object", "obj", "e2", "entity2", "tail_text")
 _RELATIONS = ("relation", "label", "predicate", "rel")
@@ -177,15 +179,17 @@ def _by_content(table: Table) -> tuple[list[Column], Column | None]:
         for text in table.names
         for head, tail in combinations([name for name in table.names if name != text], 2)
     }
+    rows = 0
     for _, row in table.rows():
+        rows += 1
         fits = {one for one in fits if row[one[1]] in row[one[0]] and row[one[2]] in row[one[0]]}
         if not fits:
             break
     left = [name for name in table.names if len(fits) == 1 and name not in next(iter(fits))]
-    if len(fits) != 1 or len(left) > 1:
+    if len(fits) != 1 or len(left) > 1 or (left and rows < _FEWEST):
         shown = ", ".join(f"{column} = {value[:40]!r}" for column, value in next(table.rows())[1].items())
         raise ElectraError("E-D332", table.file.at(1),
-                           f"no header, and {len(fits) or 'no'} ways to see sentence, head and tail in every row; {shown}",
+                           f"no header, and {len(fits)} ways to see sentence, head and tail in {rows} rows; {shown}",
                            "set columns.text, columns.head, columns.tail and columns.label to numbers")  # fmt: skip
     return list(next(iter(fits))), left[0] if left else None
 

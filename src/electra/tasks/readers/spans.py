@@ -31,7 +31,7 @@ def read(where: str, rows: Iterator[Row]) -> Reading:
         ElectraError: E-D303 no text, E-D337 spans that cannot be read, E-D338 a span that does not fit its text.
     """
     twice = Mended(what="spans that were listed twice left out")
-    notes = ["JSON spans"]
+    overlap = Mended(what="spans overlap another one")
 
     def examples() -> Iterator[Example]:
         for place, row in rows:
@@ -42,9 +42,13 @@ def read(where: str, rows: Iterator[Row]) -> Reading:
             target = None if found is None else in_order(found)
             if found is not None and target is not None and len(target) < len(found):
                 twice.add(place, len(found) - len(target))
+            taken = 0
+            for mention in target or ():
+                overlap.add(place, int(mention.start < taken))
+                taken = max(taken, mention.end)
             yield Example(text=text, target=target, where=place, given={"id": str(row["id"])} if "id" in row else {})
 
-    return reading(where, examples(), notes, twice)
+    return reading(where, examples(), ["JSON spans"], twice, overlap)
 
 
 def mentions_of(where: str, text: str, row: Mapping[Any, Any]) -> list[Mention] | None:

@@ -63,7 +63,9 @@ def _nested(file: LabelledFile) -> Iterator[_Question]:
             place = f"{file.path} article {title!r}, paragraph {number}"
             context = _text(place, paragraph, "context")
             for question in _items(place, paragraph, "qas"):
-                yield f"{file.path}#{question.get('id', '')}", question, context, title
+                if not question.get("id"):
+                    raise ElectraError("E-D340", place, f"a question without id: {question!r:.80}", _FORM)
+                yield f"{file.path}#{question['id']}", question, context, title
 
 
 def _items(where: str, value: Any, name: str) -> list[dict[str, Any]]:

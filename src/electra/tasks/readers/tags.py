@@ -40,6 +40,7 @@ def read_tags(path: Path, columns: TagColumns = _DEFAULTS) -> Reading:
     if form in ("json", "jsonl"):
         return spans.read(str(path), open_table(file, form, (), lambda _: False).rows())
     found = read_texts(path, Columns(format="txt" if form == "lines" else form, encoding=columns.encoding))
+    found.notes.append("texts alone, no spans")
     return Reading(examples=(replace(example, target=None) for example in found.examples), notes=found.notes)
 
 

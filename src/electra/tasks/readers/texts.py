@@ -8,7 +8,7 @@ them what it needs. Whole numbers and booleans of JSON are names of labels: 1 is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from electra.errors import ElectraError
 from electra.tasks.readers import label_studio
 from electra.tasks.readers.columns import Column, Columns, PairColumns
 from electra.tasks.readers.infer import Roles, by_content, by_name, known_header, label_by_name
-from electra.tasks.readers.reading import reading
+from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.rows import Table, open_table
 from electra.tasks.readers.source import Kind, LabelledFile, kind_of
 
@@ -41,17 +41,17 @@ def read_texts(path: Path, columns: Columns = _DEFAULTS) -> Reading:
             E-D333 a first row that may be a header; each with file and line.
     """
     file = LabelledFile(path, columns.encoding)
-    form = columns.format or _form(file)
+    form = columns.format or _form(file, columns.text)
     if form == "txt":
-        rows = (Example(text=line, where=file.at(number)) for number, line in file.lines())
-        return reading(str(path), rows, ["one text a line, without labels"])
+        lines = (Example(text=line, where=file.at(number)) for number, line in file.lines())
+        return _counted(path, lines, ["one text a line, without labels"])
     kind: Kind = "lines" if form == "labelled-lines" else form
     if kind == "json" and label_studio.is_export(value := file.value()):
         return label_studio.choices(path, value)
     named = [column for column in (columns.text, columns.pair, columns.label) if column is not None]
     table = open_table(file, kind, named, known_header)
     roles = _given(table, columns) if columns.text is not None else _inferred(table, columns)
-    return reading(str(path), _examples(table, roles, columns.separator), [_note(table, roles, form)], table.empty)
+    return _counted(path, _examples(table, roles, columns.separator), [_note(table, roles, form)], table.empty)
 
 
 def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
@@ -81,29 +81,48 @@ def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
         roles = by_content(table, texts_only=True) if isinstance(table.names[0], int) else by_name(table)
     if roles.pair is None:
         raise ElectraError("E-D303", file.at(1), f"no second text among {table.listed()}", "set columns.text and columns.pair")
-    return reading(str(path), _examples(table, roles, None), [_note(table, roles, kind)], table.empty)
+    return _counted(path, _examples(table, roles, None), [_note(table, roles, kind)], table.empty)
+
+
+def _counted(path: Path, examples: Iterable[Example], notes: list[str], *mended: Mended) -> Reading:
+    """A `Reading` that counts empty texts."""
+    empty = Mended(what="texts are empty")
+
+    def looked_at() -> Iterator[Example]:
+        for example in examples:
+            if not example.text.strip() or (example.pair is not None and not example.pair.strip()):
+                empty.add(example.where)
+            yield example
+
+    return reading(str(path), looked_at(), notes, empty, *mended)
 
 
 # -- what kind of file, which columns -----------------------------------------------------------------------------------
 
 
-def _form(file: LabelledFile) -> Any:
-    """The kind of a file by suffix and content. Lines are a table where all of them have the same number of tabs, two lines at
-    least; else plain text if the name is `.txt`; else labelled lines, where what stands before the first space is a code."""
+def _form(file: LabelledFile, text: Column | None) -> Any:
+    """The kind of a file by suffix and content.
+
+    Lines are a table where all of them have the same number of tabs, two lines at least (and the first one names the column
+    `text`, if it is given by name); else plain text if the name is `.txt`; else labelled lines, where what stands before the
+    first space is a code.
+    """
     kind = kind_of(file)
     if kind != "lines":
         return kind
-    widths, first_words, count = set[int](), set[str](), 0
+    plain, widths, first_words, count = file.suffix == ".txt", set[int](), set[str](), 0
     for _, line in file.lines():
+        if count == 0 and isinstance(text, str) and text not in line.split("\t"):
+            widths.add(0)  # no table with this column
         if line:
             count += 1
             widths.add(line.count("\t"))
             first_words.add(line.partition(" ")[0] if " " in line else "")
-        if len(widths) > 1 and (file.suffix == ".txt" or len(first_words) > 1000):
-            break
+        if plain and (len(widths) > 1 or 0 in widths):
+            return "txt"
     if len(widths) == 1 and 0 not in widths and count > 1:
         return "tsv"
-    if file.suffix == ".txt":
+    if plain:
         return "txt"
     if count >= 4 and "" not in first_words and 2 <= len(first_words) <= max(2, count // 10):
         return "labelled-lines"
