@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from electra.console import LivePanel, PlainLines, choose_console, sparkline, verdict_colour
+from electra.console import LivePanel, PlainLines, choose_console, print_prediction, sparkline, verdict_colour
 from electra.events import EventLog
 from electra.train.health import State
 
@@ -165,3 +165,8 @@ def test_sparkline() -> None:
     assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
     assert sparkline([1.0] * 50, width=5) == "▁▁▁▁▁"
     assert sparkline([float("nan"), 1.0]) == ""
+
+
+def test_a_vector_is_shown_by_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("red", {"embedding": [0.125, -0.5, 0.25, 0.0, 1.0], "pair_embedding": [0.0] * 5, "score": 0.75})
+    assert capsys.readouterr().out == "0.750  [0.125 -0.500 0.250 0.000 ...] of 5  red\n"

@@ -39,7 +39,8 @@ def search(
     found = open_index(predictor, model, path, index)
     _note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
     for cause, count in found.drops.items():
-        _note(f"{cause}: {count:,}")
+        if not cause.startswith("read"):
+            _note(f"{cause}: {count:,}")
     if found.truncated:
         _note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
     questions = query or lines_of_stdin()

@@ -297,6 +297,10 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
+    elif "embedding" in output:
+        begin = " ".join(f"{number:.3f}" for number in output["embedding"][:4])
+        cosine = f"{output['score']:.3f}  " if "score" in output else ""
+        console.print(Text(f"{cosine}[{begin} ...] of {len(output['embedding'])}  {text}"))
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
 

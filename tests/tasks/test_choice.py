@@ -12,11 +12,12 @@ import torch
 from electra.contracts import Batch, Example, TrainableTask
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import evaluate, evaluate_file
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
+from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.modern import ModernConfig
-from electra.predict.predictor import Predictor
+from electra.predict.predictor import Predictor, load
 from electra.tasks import task_config
 from electra.tasks.choice import Choice, ChoiceConfig
 from electra.tasks.common import TaskNetwork
@@ -106,6 +107,24 @@ def test_a_few_steps_learn_which_answer_is_always_right() -> None:
         (TASK.loss(net(batch), batch).terms["choice"].total / len(examples)).backward()
         optimizer.step()
     assert evaluate(Predictor(net, TASK), examples) == {"accuracy": 1.0, "chance": pytest.approx(0.2), "collapsed": 0.0}
+
+
+@pytest.mark.parametrize("config", [CLASSIC, MODERN], ids=lambda config: config.type)
+def test_a_saved_model_predicts_the_same(config: ClassicConfig | ModernConfig, tmp_path: Path) -> None:
+    net = network(config)
+    save_model_dir(
+        tmp_path / "m", encoder=net.encoder, head=net.head, task=TASK.to_json(),
+        provenance=Provenance(tokenizer=TOKENIZER, card=lambda: "# A model\n"),
+    )  # fmt: skip
+    ours, again = (one.predict([TWO, FOUR]) for one in (Predictor(net, TASK), load(tmp_path / "m")))
+    for left, right in zip(ours, again, strict=True):
+        assert left.output["scores"] == pytest.approx(right.output["scores"], abs=1e-6)
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"question": "what is red", "choices": ["apple", "sky"], "answer": "sky"}\n' * 3, encoding="utf-8")
+    found = evaluate_file(tmp_path / "m", path)
+    said = str(again[0].output["index"])
+    assert found["labels"] == sorted({"1", said})  # the places of the answers that occur
+    assert sum(map(sum, found["confusion"])) == 3  # type: ignore[arg-type, call-overload]
 
 
 def test_files(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,13 +14,15 @@ import torch
 from sklearn.metrics import ndcg_score
 from torch import Tensor
 
+import electra
 from electra.contracts import Batch, Example, Judgement, Padded, TrainableTask
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import evaluate, evaluate_file
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import Pooling
+from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.predictor import Predictor
 from electra.tasks import task_config
@@ -152,6 +155,15 @@ def test_scored_pairs_are_to_come_in_the_order_of_their_scores() -> None:
     assert float(cosine.grad[1]) < 0 < float(cosine.grad[2])  # the second is to rise, the third to fall
 
 
+@pytest.mark.parametrize("score", [None, 1.0])
+def test_losses_are_in_full_precision_in_a_run_of_half(score: float | None) -> None:
+    examples = [Example(text=a, pair=b, target=None if score is None else n) for n, (a, b) in enumerate(["ab", "cd", "ef"])]
+    outputs = torch.nn.functional.normalize(torch.randn(3, 2, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = loss_of(examples, outputs, scale=20.0)
+    assert half == loss_of(examples, outputs, scale=20.0)
+
+
 def test_equal_scores_ask_for_nothing() -> None:
     cosine = torch.tensor([0.9, 0.1], requires_grad=True)
     loss = cosent(cosine, torch.ones(2))
@@ -261,6 +273,9 @@ def test_files_of_pairs_triplets_scores_and_single_texts(tmp_path: Path) -> None
     assert [(e.text, e.pair, e.target) for e in read("d.txt", "one text\nanother\n")] == [
         ("one text", None, None), ("another", None, None),
     ]  # fmt: skip
+    [single] = read("g.csv", "text,label\nred,colour\n")
+    assert (single.text, single.pair) == ("red", None)
+    assert TASK.encode(single)[0].targets["texts"] == 1
     assert TASK.fit(scored) is TASK
     with pytest.raises(ElectraError, match=r"E-D387 .*e\.tsv:3: score 'high'"):
         read("e.tsv", "sentence1\tsentence2\tscore\nred\tblue\t1.5\nred\tgreen\thigh\n")
@@ -301,3 +316,22 @@ def test_segments_do_not_see_each_other() -> None:
     layout = batch_of(PAIR).layout
     assert isinstance(layout, Padded)
     assert not layout.whole
+
+
+def test_a_run_takes_every_step_at_once_and_its_model_predicts_the_same(tmp_path: Path) -> None:
+    encoder = build_encoder(CLASSIC)
+    save_model_dir(tmp_path / "m", encoder=encoder, provenance=Provenance(tokenizer=TOKENIZER, card=lambda: "# A model\n"))
+    rows = "".join(f"{WORDS[i]}\t{WORDS[i]} {WORDS[9 - i]}\n" for i in range(10))
+    (tmp_path / "pairs.tsv").write_text(f"anchor\tpositive\n{rows}", encoding="utf-8")
+    places = [f"init.from={tmp_path / 'm'}", f"data.train={tmp_path / 'pairs.tsv'}", f"run.dir={tmp_path / 'run'}"]
+    model = electra.finetune(
+        [], ["task=embed", "task.max_length=12", *places, f"data.dev={tmp_path / 'pairs.tsv'}", "batch.examples=5", "epochs=2",
+             "batch.micro_tokens=8", "loop.log_steps=1"],
+    )  # fmt: skip
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert not [event for event in events if event.get("code") == "E-R402"]  # no micro-batch was halved
+    evaluated = [event["figures"] for event in events if event["event"] == "evaluate"]
+    assert next(iter(evaluated[-1])) == "ndcg_at_10"
+    assert not (model / "head.safetensors").exists()
+    found = evaluate_file(model, tmp_path / "pairs.tsv")
+    assert found["metrics"] == pytest.approx(evaluated[-1], abs=1e-6)

@@ -101,7 +101,7 @@ class Embed:
         return ()
 
     def read(self, path: Path) -> Reading:
-        """Pairs, triplets or scored pairs; a `.txt` without tabs has single texts, to be embedded.
+        """Pairs, triplets or scored pairs; or single texts, to be embedded: `.txt` without tabs, a table without a second text.
 
         The target of a pair without a score is True: that it belongs together is all that is known.
 
@@ -160,7 +160,8 @@ class Embed:
             total = len(cosine_B) * cosent(self.config.scale * cosine_B, batch.targets["score"])
             totals: dict[str, Tensor] = {}
         else:
-            logits_BC = self.config.scale * _cosines(outputs.float(), batch)
+            with torch.autocast(outputs.device.type, enabled=False):
+                logits_BC = self.config.scale * _cosines(outputs.float(), batch)
             own_B = torch.arange(len(logits_BC), device=logits_BC.device)
             total = F.cross_entropy(logits_BC, own_B, reduction="sum")
             totals = {"accuracy": (logits_BC.detach().argmax(dim=-1) == own_B).sum()}
@@ -293,8 +294,8 @@ def _alike(examples: Iterable[Example]) -> Iterator[Example]:
 
 
 def _score(example: Example) -> float | None:
-    """How similar the pair is; None where that is not said."""
-    if example.target is None or example.target is True:
+    """How similar the pair is; None where that is not said, or there is no pair."""
+    if example.pair is None or example.target is None or example.target is True:
         return None
     try:
         score = float(example.target)  # type: ignore[arg-type]
