@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from electra.console import LivePanel, PlainLines, choose_console, sentence, sparkline, verdict_colour
+from electra.console import (
+    LivePanel,
+    PlainLines,
+    choose_console,
+    print_prediction,
+    sentence,
+    sparkline,
+    verdict_colour,
+)
 from electra.events import EventLog
 from electra.train.health import State
 
@@ -195,3 +203,8 @@ def test_several_runs_are_told_in_lines() -> None:
     evaluated = {"event": "evaluate", "step": 3, "figures": {"f1": 0.5}}
     assert sentence({**evaluated, "best": True}) == "evaluated at step 3  f1 0.5000  (the best so far)"
     assert sentence({**evaluated, "best": False}) == sentence(evaluated) == "evaluated at step 3  f1 0.5000"
+
+
+def test_a_vector_is_shown_by_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("red", {"embedding": [0.125, -0.5, 0.25, 0.0, 1.0], "pair_embedding": [0.0] * 5, "score": 0.75})
+    assert capsys.readouterr().out == "0.750  [0.125 -0.500 0.250 0.000 ...] of 5  red\n"

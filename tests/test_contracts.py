@@ -45,7 +45,11 @@ FIELDS = {
     contracts.Mention: {"start": "int", "end": "int", "label": "str"},
     contracts.Reading: {"examples": "Iterator[Example]", "notes": "list[str]"},
     contracts.Unit: {"gold": "str | None", "predicted": "str | None", "score": "float"},
-    contracts.Judgement: {"units": "tuple[Unit, ...]", "values": "Mapping[str, float]"},
+    contracts.Judgement: {
+        "units": "tuple[Unit, ...]",
+        "values": "Mapping[str, float]",
+        "vectors": "npt.NDArray[np.float32] | None",
+    },
     contracts.Prediction: {"text": "str", "output": "Mapping[str, object]", "truncated": "int"},
 }
 

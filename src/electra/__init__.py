@@ -57,7 +57,7 @@ def load(model: str | Path, task: str | None = None) -> Predictor:
 
     Args:
         model: what a run left in `run.dir/model`, or any model directory in transformers' format.
-        task: a scoring task (`replaced`, `fill-mask`); None = the task the model was fine-tuned for.
+        task: one that needs no training (`replaced`, `fill-mask`, `embed`); None = the task the model was fine-tuned for.
     """
     from electra.predict.predictor import load as load_predictor
 

@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
-The verbs of text are in cli_text.py, those of runs and models here.
+The verbs of text are in cli_text.py, search and summaries in cli_search.py, those of runs and models here.
 
 Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
 Exit codes are those of `errors.ExitCode`.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from electra.cli_search import lines_of_stdin, search, summarize
 from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
 
@@ -143,7 +144,9 @@ def predict(
     file: Annotated[
         Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="replaced, fill-mask or embed; none = the task it was fine-tuned for.")
+    ] = None,
     documents: Annotated[
         Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
     ] = None,
@@ -175,6 +178,10 @@ def predict(
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
     _print(predictions, as_text)
+
+
+app.command("search")(search)
+app.command("summarize")(summarize)
 
 
 @app.command("evaluate")
@@ -278,7 +285,7 @@ def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
     if file is not None:
         yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
         return
-    for number, line in enumerate(_lines_of_stdin(), start=1):
+    for number, line in enumerate(lines_of_stdin(), start=1):
         yield Example(text=line, where=f"standard input:{number}")
 
 
@@ -299,17 +306,6 @@ def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | No
     if graph is not None:
         found.write_graphml(graph)
     typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
-
-
-def _lines_of_stdin() -> list[str]:
-    """The texts on standard input, a text a line."""
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if data else []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
-                           "convert the text to UTF-8") from None  # fmt: skip
 
 
 def _print(predictions: Iterable[Prediction], as_text: bool) -> None:

@@ -339,6 +339,10 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
     elif "head" in output:
         relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
         console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))
+    elif "embedding" in output:
+        begin = " ".join(f"{number:.3f}" for number in output["embedding"][:4])
+        cosine = f"{output['score']:.3f}  " if "score" in output else ""
+        console.print(Text(f"{cosine}[{begin} ...] of {len(output['embedding'])}  {text}"))
     else:
         console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
 

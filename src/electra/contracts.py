@@ -314,17 +314,20 @@ class Judgement:
     Args:
         units: the decisions.
         values: figures by name, for what is not a matter of labels.
+        vectors: float32 [k, D], for what only all examples together can judge (retrieval); None elsewhere, since memory grows
+            by them.
     """
 
     units: tuple[Unit, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    vectors: npt.NDArray[np.float32] | None = None
 
 
 class Task(Protocol):
     """example -> rows -> (network) -> decode: all that prediction needs. Holds its tokenizer.
 
     Attributes:
-        max_length: tokens of a row at most, with specials.
+        max_length: tokens of a row at most, with specials; of each segment, where a row holds several texts side by side.
         per_token: the network's outputs have one entry for every token; otherwise one for every row.
     """
 
@@ -356,7 +359,14 @@ class Task(Protocol):
 
 @runtime_checkable
 class TrainableTask(Task, Protocol):
-    """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop."""
+    """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop.
+
+    Attributes:
+        whole_batch: the loss compares the examples of a step with each other, so a process takes all of its own at once: they
+            are never cut into micro-batches.
+    """
+
+    whole_batch: bool
 
     @property
     def labels(self) -> tuple[str, ...]:

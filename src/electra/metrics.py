@@ -136,6 +136,52 @@ def matthews(gold: Sequence[object], predicted: Sequence[object]) -> float:
     return float(matthews_corrcoef(list(gold), list(predicted)))
 
 
+def pearson(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """Correlation of two lists of numbers, in [-1, 1]; 0 where one of them is constant."""
+    x, y = (values - values.mean() for values in (np.asarray(side, dtype=np.float64) for side in (left, right)))
+    norm = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
+    return max(-1.0, min(1.0, float(x @ y) / norm)) if norm else 0.0
+
+
+def spearman(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
+    """Correlation of the ranks of two lists of numbers, equal numbers sharing their mean rank; 0 where one is constant."""
+    return pearson(_mean_ranks(left), _mean_ranks(right))
+
+
+def _mean_ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: npt.NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def ranks(scores: npt.NDArray[np.floating], relevant: Sequence[int]) -> list[int]:
+    """The ranks, from 1 and rising, of the `relevant` places when all are sorted by score, the highest first.
+
+    Relevant ones stand behind others of the same score: vectors that are all equal find nothing.
+    """
+    own = np.sort(scores[list(relevant)])[::-1]
+    others = np.sort(np.delete(scores, list(relevant)))
+    before = len(others) - np.searchsorted(others, own, side="left")
+    return [int(count) + place for place, count in enumerate(before, start=1)]
+
+
+def ndcg(ranks: Sequence[int], k: int) -> float:
+    """Normalised discounted cumulative gain of the first k, with a gain of 1 for what is relevant (Jarvelin, 2002)."""
+    gained = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= k)
+    return gained / sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(ranks)) + 1))
+
+
+def reciprocal_rank(ranks: Sequence[int], k: int) -> float:
+    """1 / the first of the ranks; 0 if it is beyond k."""
+    return 1 / ranks[0] if ranks[0] <= k else 0.0
+
+
+def recall(ranks: Sequence[int], k: int) -> float:
+    """Share of what is relevant that is among the first k."""
+    return sum(rank <= k for rank in ranks) / len(ranks)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """A result over seeds: how it is reported."""

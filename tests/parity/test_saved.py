@@ -14,10 +14,12 @@ from electra.contracts import Batch, Packed, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
+from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
 from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
+from electra.predict import predictor
+from electra.tasks.embed import Embed, EmbedConfig
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
 
@@ -205,6 +207,50 @@ def test_a_reader_of_the_bert_family_is_imported(tokenizer: Tokenizer, tmp_path:
     assert isinstance(imported.task_head, SpanHead)
     logits = imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs))
     compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+
+
+@pytest.mark.parametrize(("family", "pooling"), [(classic, "cls"), (modern, "cls"), (modern, "mean")])
+@torch.no_grad()
+def test_multiple_choice(
+    family: type[ClassicConfig], pooling: Pooling, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = family(tokenizer)  # type: ignore[call-arg]
+    main, head = build_encoder(config), ChoiceHead(config, pooling=pooling)
+    for network in (main, head):
+        shaken(network)
+    head.eval()
+    save_model_dir(tmp_path / "m", encoder=main, head=head, provenance=provenance)
+    inputs = their_inputs(tmp_path / "m")  # three choices of one question
+    theirs = load("AutoModelForMultipleChoice", tmp_path / "m")(**{name: tensor[None] for name, tensor in inputs.items()})
+    alone = replace(as_batch(inputs), targets={"texts": torch.ones(len(TEXTS), dtype=torch.int64)})
+    ours = head(hidden_of(main, inputs), alone)
+    torch.testing.assert_close(ours.T, theirs.logits, atol=1e-5, rtol=1e-5)
+    again = load_model_dir(tmp_path / "m")
+    assert type(again.task_head) is ChoiceHead
+    torch.testing.assert_close(again.task_head(hidden_of(again.encoder, inputs), alone), ours, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("family", [classic, modern])
+def test_sentence_transformers_has_our_vectors(
+    family: type[ClassicConfig], pooling: Pooling, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    torch.manual_seed(0)
+    main = build_encoder(family(tokenizer))  # type: ignore[call-arg]
+    shaken(main)
+    task = Embed(EmbedConfig(max_length=10, pooling=pooling), tokenizer)
+    save_model_dir(tmp_path / "m", encoder=main, head=task.head(main), task=task.to_json(), provenance=provenance)
+    texts = [*TEXTS, "a cat " * 20]  # the last one is cut
+    ours = [prediction.output["embedding"] for prediction in predictor.load(tmp_path / "m").predict(texts)]
+    loaded = library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    torch.testing.assert_close(torch.tensor(ours), torch.from_numpy(loaded.encode(texts)), atol=1e-5, rtol=1e-5)
+    loaded.save(str(tmp_path / "theirs"))
+    imported = import_model(tmp_path / "theirs", tmp_path / "again")
+    assert imported.task == {"type": "embed", "pooling": pooling, "max_length": 10}
+    back = [prediction.output["embedding"] for prediction in predictor.load(tmp_path / "again").predict(TEXTS)]
+    torch.testing.assert_close(torch.tensor(back), torch.tensor(ours[:3]), atol=1e-6, rtol=1e-6)
 
 
 def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:

@@ -53,7 +53,8 @@ class ExampleBatchConfig:
 
     Args:
         examples: examples over all processes.
-        micro_tokens: tokens, padding included, that go through the network at once.
+        micro_tokens: tokens, padding included, that go through the network at once; of no effect on a task whose loss compares
+            the examples of a step with each other (`embed`).
     """
 
     __pydantic_config__ = STRICT
@@ -299,6 +300,7 @@ class Setting:
             micro_tokens=micro_tokens,
             seed=recipe.run.seed,
             packed=machine.device().type == "cuda",
+            whole=self.task.whole_batch,
         )
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
         exponents = objective.decay_exponents(recipe.optimizer.layer_decay_rule)

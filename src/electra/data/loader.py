@@ -246,6 +246,7 @@ class ExampleLoader:
         micro_tokens: positions of a micro-batch at most, padding included (a single longer example still goes alone).
         seed: key of order and noise.
         packed: hand out the `Packed` layout.
+        whole: a process gets its share of a step as one micro-batch, whatever `micro_tokens` says.
 
     Raises:
         ElectraError: E-D241, no examples.
@@ -257,6 +258,7 @@ class ExampleLoader:
     micro_tokens: int
     seed: int
     packed: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.examples):
@@ -266,8 +268,11 @@ class ExampleLoader:
         """The same batches in micro-batches of half as many tokens.
 
         Raises:
-            ElectraError: E-R240, a micro-batch is one example already.
+            ElectraError: E-R240, a micro-batch is one example already, or must be whole.
         """
+        if self.whole:
+            raise ElectraError("E-R240", "memory", "a step does not fit, and the loss of this task needs it as a whole",
+                               "lower batch.examples or task.max_length, or take a smaller encoder")  # fmt: skip
         if self.micro_tokens < self.examples.lengths.max():
             raise ElectraError(
                 "E-R240", "memory", "not even one example fits", "lower task.max_length or take a smaller encoder"
@@ -277,7 +282,8 @@ class ExampleLoader:
     @property
     def positions(self) -> int:
         """Tokens of a micro-batch at most, padding included."""
-        return max(self._longest, min(self.micro_tokens, self.batch_examples * self._longest))
+        batch = self.batch_examples * self._longest
+        return batch if self.whole else max(self._longest, min(self.micro_tokens, batch))
 
     @property
     def padding(self) -> float:
@@ -299,7 +305,8 @@ class ExampleLoader:
         """The micro-batches of one process in one step; none where the rest of an epoch is smaller than `world_size`."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._step_examples(epoch, place)[rank::world_size]  # strided: every process gets short and long ones
-        for part in _cut(self._lengths[chosen], self.micro_tokens, self._longest):
+        lengths = self._lengths[chosen]
+        for part in [slice(None)] if self.whole and len(chosen) else _cut(lengths, self.micro_tokens, self._longest):
             numbers = chosen[part]
             items = [self.examples[int(number)] for number in numbers]
             length = _bucket(int(self._lengths[numbers[-1]]), self._longest)

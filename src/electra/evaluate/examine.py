@@ -130,8 +130,12 @@ def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, f
 
 
 def intervals(task: TrainableTask, judgements: Sequence[Judgement], resamples: int = RESAMPLES) -> dict[str, list[float]]:
-    """The 2.5th and 97.5th percentile of each metric over sets of examples drawn with replacement."""
+    """The 2.5th and 97.5th percentile of each metric over sets of examples drawn with replacement.
+
+    None of retrieval, where an example that is drawn twice would be found in place of itself.
+    """
     random, scores = np.random.default_rng(0), []
+    resamples = 0 if any(judgement.vectors is not None for judgement in judgements) else resamples
     for _ in range(resamples):
         drawn = random.integers(0, len(judgements), len(judgements))
         scores.append(task.score([judgements[place] for place in drawn.tolist()]))

@@ -165,6 +165,61 @@ class PairHead(LabelHead):
         return self.scores(torch.cat(pair, dim=-1))
 
 
+class ChoiceHead(ClassificationHead):
+    """One score for each of the texts of a row, which are candidates to choose from.
+
+    Args: as `ClassificationHead`, with one output.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
+        super().__init__(config, 1, dropout, pooling)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], with target `texts` -> [B, K]; -inf where a row has fewer than K texts."""
+        scores_BK = self.scores(pool_texts(hidden, batch, self.pooling)).squeeze(-1)
+        texts_B = batch.targets["texts"]
+        absent_BK = torch.arange(scores_BK.shape[1], device=texts_B.device) >= texts_B[:, None]
+        return scores_BK.masked_fill(absent_BK, float("-inf"))
+
+
+class EmbedHead(nn.Module):
+    """A vector of length 1 for each text of a row; without parameters."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], with target `texts` -> float32 [B, K, D]; 0 where a row has fewer than K texts."""
+        return F.normalize(pool_texts(hidden, batch, self.pooling).float(), dim=-1)
+
+
+def pool_texts(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+    """The vector of each text of a row: its first token's, or the mean over all of its tokens, specials included.
+
+    Args:
+        hidden: [B, L, D] or [T, D].
+        batch: its rows are texts side by side, one segment each; target `texts` int64 [B] has their numbers.
+
+    Returns:
+        [B, K, D], K = the largest number of texts; 0 where a row has fewer. Sums are made in fp32.
+    """
+    texts_B, layout = batch.targets["texts"], batch.layout
+    rows, most = len(texts_B), int(texts_B.max())
+    first_B = torch.arange(rows, device=texts_B.device) * most
+    if isinstance(layout, Padded):
+        place = first_B[:, None] + layout.segments.long()
+    else:
+        row_N = torch.repeat_interleave(texts_B)
+        place_N = first_B[row_N] + torch.arange(len(row_N), device=texts_B.device) - (texts_B.cumsum(0) - texts_B)[row_N]
+        place = torch.repeat_interleave(place_N, layout.cu_seqlens.diff().long())
+    read = layout.real & (batch.positions == 0) if pooling == "cls" else layout.real
+    at_R, hidden_RD = place[read], hidden[read].float()
+    sums = hidden_RD.new_zeros(rows * most, hidden.shape[-1]).index_add(0, at_R, hidden_RD)
+    tokens = torch.bincount(at_R, minlength=rows * most).clamp(min=1)
+    return (sums / tokens[:, None]).to(hidden.dtype).view(rows, most, -1)
+
+
 def _first(hidden: Tensor, layout: Layout) -> Tensor:
     return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
 

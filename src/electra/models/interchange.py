@@ -5,7 +5,8 @@ Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 
     rtd, modern              one row (w, b) <-> a token classifier with two labels, rows 0 and (w, b): softmax = sigmoid
-    classification, classic  one layer <-> ElectraForSequenceClassification's two, see `_two_layers`
+    classification, choice;  one layer <-> the two of ElectraForSequenceClassification and ElectraForMultipleChoice,
+        classic              see `_two_layers`
     output tables            tied to the token table: not written; accepted when they are equal to it
 
 What is not in a table is an error that lists it, except BERT's pooler and next-sentence head, which are dropped aloud.
@@ -60,6 +61,10 @@ _ELECTRA_CLASSIFICATION: Table = {
     "classification_head.widened": ("classifier.dense",),
     "classification_head.classifier": ("classifier.out_proj",),
 }
+_ELECTRA_CHOICE: Table = {
+    "choice_head.widened": ("sequence_summary.summary",),
+    "choice_head.classifier": ("classifier",),
+}
 _TOKEN: Table = {"token_head.classifier": ("classifier",)}
 _SPAN: Table = {"span_head.classifier": ("qa_outputs",)}
 _BERT_MLM: Table = {
@@ -73,6 +78,11 @@ _MODERN_CLASSIFICATION: Table = {
     "classification_head.dense": ("head.dense",),
     "classification_head.norm": ("head.norm",),
     "classification_head.classifier": ("classifier",),
+}
+_MODERN_CHOICE: Table = {
+    "choice_head.dense": ("head.dense",),
+    "choice_head.norm": ("head.norm",),
+    "choice_head.classifier": ("classifier",),
 }
 _MODERN_TOKEN: Table = {
     "token_head.dense": ("head.dense",),
@@ -127,6 +137,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
+    "ElectraForMultipleChoice": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CHOICE),
     "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
     "ElectraForQuestionAnswering": Architecture(family="classic", prefix="electra.", head=_SPAN),
     "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
@@ -141,6 +152,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     MODERN_DISCRIMINATOR: Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
     "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
     "ModernBertForQuestionAnswering": Architecture(family="modern", prefix="model.", head=_MODERN_SPAN),
+    "ModernBertForMultipleChoice": Architecture(family="modern", prefix="model.", head=_MODERN_CHOICE),
 }  # fmt: skip
 
 
@@ -260,8 +272,8 @@ def _reshape_heads(state: State, architecture: str) -> State:
     if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    if architecture == "ElectraForSequenceClassification":
-        state |= _two_layers(state)
+    if architecture in _TWO_LAYERS:
+        state |= _two_layers(state, _TWO_LAYERS[architecture])
     return state
 
 
@@ -273,60 +285,63 @@ def _restore_heads(state: State, architecture: str, where: str) -> State:
                 raise ElectraError("E-M212", where, f"{name} is not that of a classifier with two labels",
                                    "of this class, only discriminators (original, replaced) can be loaded")  # fmt: skip
             state[name] = rows[1:] - rows[:1]  # a softmax over two is a sigmoid of the difference
-    if architecture == "ElectraForSequenceClassification":
-        head = {f"{module}.{leaf}" for module in (_WIDENED, _CLASSIFIER) for leaf in ("weight", "bias")}
+    if architecture in _TWO_LAYERS:
+        head = {
+            f"{_TWO_LAYERS[architecture]}.{layer}.{leaf}" for layer in ("widened", "classifier") for leaf in ("weight", "bias")
+        }
         require_names({name: tensor for name, tensor in state.items() if name in head}, head, architecture, where)
-        one = _one_layer(state)
+        one = _one_layer(state, _TWO_LAYERS[architecture])
         if one is None:
-            raise ElectraError("E-M212", where, "its classification head has two layers of its own",
+            raise ElectraError("E-M212", where, "its head has two layers of its own",
                                "of this class, only heads that electra exported can be loaded")  # fmt: skip
         state = {name: tensor for name, tensor in state.items() if ".widened." not in name} | one
     return state
 
 
-_WIDENED, _CLASSIFIER = "classification_head.widened", "classification_head.classifier"
+#: their classes with a layer more than our head, and its name here
+_TWO_LAYERS = {"ElectraForSequenceClassification": "classification_head", "ElectraForMultipleChoice": "choice_head"}
 
 
-def _two_layers(state: Mapping[str, Tensor]) -> State:
+def _two_layers(state: Mapping[str, Tensor], head: str) -> State:
     """Our output layer (W, b) as dense -> GELU -> out_proj, exactly.
 
     While there is room (2 * labels <= hidden), by gelu(z) - gelu(-z) = z: dense rows [W; -W; 0], out_proj [I, -I, 0]. With
     more labels the hidden state itself is passed on, moved up to where GELU is the identity in fp32: dense (I, c), out_proj
     (W, b - W c). c is beyond what the last LayerNorm can give: |weight| sqrt(D) + |bias| + 6.
     """
-    weight_ND, bias_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    weight_ND, bias_N = state[f"{head}.classifier.weight"], state[f"{head}.classifier.bias"]
     labels, size = weight_ND.shape
     if 2 * labels <= size:
         spare = size - 2 * labels
         eye, rest = torch.eye(labels), torch.zeros(labels, spare)
         return {
-            f"{_WIDENED}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
-            f"{_WIDENED}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
-            f"{_CLASSIFIER}.weight": torch.cat([eye, -eye, rest], dim=1),
-            f"{_CLASSIFIER}.bias": torch.zeros(labels),
+            f"{head}.widened.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
+            f"{head}.widened.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
+            f"{head}.classifier.weight": torch.cat([eye, -eye, rest], dim=1),
+            f"{head}.classifier.bias": torch.zeros(labels),
         }
     shift_D = _shift(state)
     return {
-        f"{_WIDENED}.weight": torch.eye(size),
-        f"{_WIDENED}.bias": shift_D,
-        f"{_CLASSIFIER}.weight": weight_ND,
-        f"{_CLASSIFIER}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
+        f"{head}.widened.weight": torch.eye(size),
+        f"{head}.widened.bias": shift_D,
+        f"{head}.classifier.weight": weight_ND,
+        f"{head}.classifier.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
     }
 
 
-def _one_layer(state: Mapping[str, Tensor]) -> State | None:
+def _one_layer(state: Mapping[str, Tensor], head: str) -> State | None:
     """The inverse of `_two_layers`; None for two layers that it did not make."""
-    wide_DD, wide_D = state[f"{_WIDENED}.weight"], state[f"{_WIDENED}.bias"]
-    out_ND, out_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    wide_DD, wide_D = state[f"{head}.widened.weight"], state[f"{head}.widened.bias"]
+    out_ND, out_N = state[f"{head}.classifier.weight"], state[f"{head}.classifier.bias"]
     labels, size = len(out_N), len(wide_D)
     if (wide_DD.shape, out_ND.shape) != ((size, size), (labels, size)):
         return None
     if 2 * labels <= size:
-        found = {f"{_CLASSIFIER}.weight": wide_DD[:labels].clone(), f"{_CLASSIFIER}.bias": wide_D[:labels].clone()}
+        found = {f"{head}.classifier.weight": wide_DD[:labels].clone(), f"{head}.classifier.bias": wide_D[:labels].clone()}
     else:
         bias_N = (out_N.double() + out_ND.double() @ wide_D.double()).float()
-        found = {f"{_CLASSIFIER}.weight": out_ND, f"{_CLASSIFIER}.bias": bias_N}
-    again = _two_layers({**state, **found})
+        found = {f"{head}.classifier.weight": out_ND, f"{head}.classifier.bias": bias_N}
+    again = _two_layers({**state, **found}, head)
     return found if all(torch.allclose(state[name], tensor, atol=1e-4) for name, tensor in again.items()) else None
 
 

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 
 from electra import storage
 from electra.errors import ElectraError
-from electra.models import hf_config
+from electra.models import hf_config, sentence_transformers
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
+from electra.models.heads import ChoiceHead, ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, require_names, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
@@ -57,6 +57,7 @@ _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
     RtdHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
+    ChoiceHead: ("choice_head", "ForMultipleChoice"),
     TokenHead: ("token_head", "ForTokenClassification"),
     SpanHead: ("span_head", "ForQuestionAnswering"),
 }
@@ -160,12 +161,15 @@ def save_model_dir(
             assert head is not None
             _write_network(temporary, f"{prefix}Model", encoder)
             own = head.state_dict() if isinstance(head, nn.Module) else head
-            save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
+            own_head = bool(own)
+            if own:
+                save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
         if generator is not None:
             _write_network(temporary / "generator", f"{prefix}ForMaskedLM", *generator)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
+            sentence_transformers.write(temporary, task, encoder.config.hidden_size)
         card = provenance.card() + (_OWN_HEAD_CARD if own_head else "")
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
@@ -290,6 +294,8 @@ def _empty_head(
             return RtdHead(config)
         case "classification_head":
             return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
+        case "choice_head":
+            return ChoiceHead(config, _classifier_dropout(tree), hf_config.pooling(tree, where))
         case "token_head":
             return TokenHead(config, outputs, _classifier_dropout(tree))
         case "span_head":
@@ -394,7 +400,7 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         head=main.mlm_head or main.rtd_head or main.task_head or main.own_head,
         labels=main.labels,
         generator=None if beside is None else (beside.encoder, beside.mlm_head),
-        task=main.task,
+        task=main.task or sentence_transformers.read(Path(source), main.encoder.config.max_position_embeddings),
     )
     return replace(load_model_dir(out), dropped=main.dropped)
 

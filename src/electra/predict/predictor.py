@@ -10,7 +10,7 @@ valid input: empty, with NUL, with lone surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,10 +26,11 @@ from electra.models.encoder import Encoder
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import TaskConfig, task_config
 from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
+from electra.tasks.embed import EmbedConfig
 from electra.tasks.score import FillMaskConfig, FillMaskNetwork, ReplacedConfig, ReplacedNetwork
 from electra.text.tokenizer import Tokenizer
 
-WindowedConfig = TypeVar("WindowedConfig", ReplacedConfig, FillMaskConfig)
+UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, EmbedConfig)
 
 #: tokens of a batch, padding included: enough to fill two cores, small enough for caches
 BATCH_TOKENS = 4096
@@ -95,18 +96,21 @@ def load(path: str | Path, task: TaskConfig | str | None = None) -> Predictor:
 
     Args:
         path: a model directory.
-        task: a scoring task, as a setting or by name (`replaced`, `fill-mask`), whose windows are never longer than the
-            network's positions; None = the task the model was fine-tuned for.
+        task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `embed`), whose rows are never
+            longer than the network's positions; None = the task the model was fine-tuned for, and so is its name.
 
     Raises:
         ElectraError: E-C004 unknown task, E-C306 no task, E-C313 rows longer than the network's positions, E-M310 the model
             lacks what the task needs, E-M311 tokenizer or labels do not fit the weights; and those of `load_model_dir`.
     """
     model = load_model_dir(Path(path))
-    if task is None and model.task is None:
+    own = model.task is not None and task in (None, model.task.get("type"))
+    if task is None and not own:
         raise ElectraError("E-C306", str(path), "the model was not fine-tuned for a task",
-                           "name a scoring task: replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
-    config = task_config(task or model.task or {}) if task is None or isinstance(task, str) else task
+                           "name a task: embed, replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
+    tree = model.task if own else task
+    config = task_config(tree) if isinstance(tree, str | Mapping) else tree
+    assert config is not None
     tokenizer = model.tokenizer()
     built, encoder, network = _pair(model, config, tokenizer)
     check_length(built, encoder)
@@ -133,13 +137,16 @@ def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[Ta
                 raise _lacks(model, config, "generator or masked language model")
             config = _fitted(config, encoder)
             return config.build(tokenizer), encoder, FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
+        case EmbedConfig():
+            embed = _fitted(config, model.encoder).build(tokenizer)
+            return embed, model.encoder, saved_network(embed, model)
         case _:
             task = config.build(tokenizer)
             return task, model.encoder, saved_network(task, model)
 
 
-def _fitted(config: WindowedConfig, encoder: Encoder) -> WindowedConfig:
-    """Windows no longer than the positions of the network: they lose nothing, so this need not be an error."""
+def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
+    """Rows no longer than the positions of the network: windows lose nothing by it, and what `embed` cuts is counted."""
     return replace(config, max_length=min(config.max_length, encoder.config.max_position_embeddings))
 
 

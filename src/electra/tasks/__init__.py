@@ -8,15 +8,20 @@ from typing import Annotated, Any, cast
 from pydantic import Field
 
 from electra.config import build
+from electra.tasks.choice import ChoiceConfig
 from electra.tasks.classify import ClassifyConfig
+from electra.tasks.embed import EmbedConfig
 from electra.tasks.relation import RelationConfig
 from electra.tasks.score import FillMaskConfig, ReplacedConfig
 from electra.tasks.span import SpanConfig
 from electra.tasks.tag import TagConfig
 
-TrainableTaskConfig = Annotated[ClassifyConfig | TagConfig | SpanConfig | RelationConfig, Field(discriminator="type")]
+TrainableTaskConfig = Annotated[
+    ClassifyConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig, Field(discriminator="type")
+]
 TaskConfig = Annotated[
-    ClassifyConfig | TagConfig | SpanConfig | RelationConfig | ReplacedConfig | FillMaskConfig, Field(discriminator="type")
+    ClassifyConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig | ReplacedConfig | FillMaskConfig,
+    Field(discriminator="type"),
 ]
 
 

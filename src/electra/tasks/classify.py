@@ -81,7 +81,7 @@ class Classify:
         self.config = config
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = False
+        self.per_token = self.whole_batch = False
         self._ids = {label: index for index, label in enumerate(config.labels or ())}
 
     @property

@@ -96,6 +96,7 @@ class Relation:
         self.markers = Markers(tokenizer)
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self.per_token = False
+        self.whole_batch = False
         self._ids = {label: index for index, label in enumerate(config.labels or ())}
 
     @property

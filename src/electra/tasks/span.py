@@ -112,6 +112,7 @@ class Span:
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self.per_token = True
+        self.whole_batch = False
         self._context: Callable[[str], _Context] = lru_cache(maxsize=8)(self._encode_context)  # questions share contexts
 
     def fit(self, examples: Sequence[Example]) -> Span:

@@ -107,6 +107,7 @@ class Tag:
         self.tokenizer = tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self.per_token = True
+        self.whole_batch = False
         labels = config.labels or ()
         self._known = frozenset(labels)
         self._classes = labels if config.tagged == "words" else bio.classes(labels)

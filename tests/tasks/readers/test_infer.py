@@ -166,9 +166,9 @@ def test_pairs_triplets_and_scored_pairs(write: Write, name: str, data: object, 
     assert (example.text, example.pair, example.target, example.given) == expected
 
 
-def test_pairs_need_two_texts(write: Write) -> None:
-    with pytest.raises(ElectraError, match="E-D303"):
-        read_pairs(write("a.tsv", "text\tlabel\nx\ty\n"))
+def test_texts_without_a_pair_are_read_alone(write: Write) -> None:
+    [example] = read_pairs(write("a.tsv", "text\tlabel\nx\ty\n")).examples
+    assert (example.text, example.pair) == ("x", None)
     with pytest.raises(ElectraError, match="E-C330"):
         PairColumns(score=3)
     triplets = write("a.tsv", "a\tb\tc\n")

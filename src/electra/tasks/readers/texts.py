@@ -63,7 +63,8 @@ def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
             `anchor`/`positive`/`negative`, `score` ...), else two or three columns of text, and one of numbers or labels.
 
     Returns:
-        Examples with text, pair, target (the score as it stands in the file, or None) and `given["negative"]` if there is one.
+        Examples with text, pair, target (the score as it stands in the file, or None) and `given["negative"]` if there is one;
+        without a pair where the file has single texts, to be embedded.
 
     Raises:
         ElectraError: as `read_texts`.
@@ -79,8 +80,6 @@ def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
         roles = Roles(**known)
     else:
         roles = by_content(table, texts_only=True) if isinstance(table.names[0], int) else by_name(table)
-    if roles.pair is None:
-        raise ElectraError("E-D303", file.at(1), f"no second text among {table.listed()}", "set columns.text and columns.pair")
     return _counted(path, _examples(table, roles, None), [_note(table, roles, kind)], table.empty)
 
 
