@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
-The verbs of text are in cli_text.py, search and summaries in cli_search.py, those of runs and models here.
+The verbs of text are in cli_text.py, that of labelled files in cli_data.py, search and summaries in cli_search.py, those of
+runs and models here.
 
 Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
 Exit codes are those of `errors.ExitCode`.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from electra.cli_data import data_app
 from electra.cli_search import lines_of_stdin, search, summarize
 from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
@@ -33,6 +35,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(tokenizer_app, name="tokenizer")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(data_app, name="data")
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE...] [KEY=VALUE...]", show_default=False)]
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]

@@ -8,10 +8,10 @@ through:
 - a column of *numbers* has numbers only, but is no running index (whole numbers that are all different);
 - a *text* is any other column that is neither an index, nor constant, nor as few and short as codes, but with empty cells.
 
-The label is the only column of codes; among several, the only one whose values are the whole numbers from 0 or 1 on; without any,
-the only column of numbers. The texts are the one or two columns of text, in their order. Whatever these rules leave open is an
-error that shows the first row: nothing is guessed. It takes four rows to tell a label, and a first row whose label occurs nowhere
-else is refused: it may be a header.
+The label is the only column of codes; among several, the only one whose values are the whole numbers from 0 or 1 on; without
+any, the only column of numbers. The texts are the one or two columns of text, in their order. Whatever these rules leave open
+is an error that shows the first row: nothing is guessed. It takes four rows to tell a label, and a first row whose label occurs
+nowhere else is refused: it may be a header.
 """
 
 from __future__ import annotations
