@@ -49,9 +49,9 @@ from electra.text.words import SegmenterName
 from electra.text.workers import cores, encode_in_order
 
 #: tokens after which a shard is written
-SHARD_TOKENS = 1 << 22
+SHARD_TOKENS = 1 << 21
 
-_BATCH_CHARACTERS = 1 << 18
+_BATCH_CHARACTERS = 1 << 17
 _POWERS = 1 << np.arange(32)
 #: in the workshop, what filters keep
 _FILTERS = "filters"

@@ -28,7 +28,7 @@ from electra.text.tokenizer import Tokenizer, load
 from electra.text.words import SegmenterName
 
 #: an input of fewer characters is done before a worker has started
-_SHORT = 1 << 22
+_SHORT = 1 << 20
 _TEXTS = pa.schema([("text", pa.string())])
 
 Batch = TypeVar("Batch")
