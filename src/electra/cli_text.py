@@ -321,7 +321,8 @@ def _print_counts(counts: Mapping[str, int], samples: Mapping[str, Sequence[str]
 
 def _print_manifest(path: Path, summary: Summary) -> None:
     manifest = summary.manifest
-    typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {len(manifest.shards)} shards; "
+    shards = "1 shard" if len(manifest.shards) == 1 else f"{len(manifest.shards):,} shards"
+    typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {shards}; "
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
     if manifest.segmenter:
         typer.echo(f"  words begin where {manifest.segmenter} says")

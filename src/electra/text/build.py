@@ -182,7 +182,7 @@ def _require_place(out: Path, overwrite: bool) -> None:
     if not (out / "shard-00000.arrow").is_file():
         raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
     if not overwrite:
-        raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
+        raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory, or add --overwrite")
 
 
 @contextmanager
