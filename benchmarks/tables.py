@@ -52,7 +52,7 @@ def corpus_build() -> list[str]:
                 for side in result["sides"])  # fmt: skip
         lines += [*table(["side", "median s", "MB/s", "our speed"], rows), ""]
     for name, result in load("corpus_memory-*.json"):
-        lines += [f"`{name}`: peak memory of all processes of a build, one behind the other.", ""]
+        lines += [f"`{name}`: the peaks of the processes of a build, and their sum.", ""]
         rows = ([row["megabytes"], row["duplicates"], row["peak_mb"], row["of_each_mb"]] for row in result["rows"])
         lines += [*table(["MB of text", "--duplicates", "peak MB", "of each process"], rows), ""]
     return lines
