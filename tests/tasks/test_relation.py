@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from electra.build.finetune import FinetuneRecipe, finetune
+from electra.build.finetune import FinetuneRecipe
+from electra.build.sweep import finetune
 from electra.cli import app
 from electra.config import load as load_recipe
 from electra.contracts import Example, Judgement, Prediction
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import confusion, evaluate_file
+from electra.evaluate.examine import confusion
+from electra.evaluate.run import evaluate_file
 from electra.metrics import directed_macro_f1, micro_f1
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder

@@ -17,7 +17,7 @@ from torch import Tensor
 from electra.contracts import Batch, Encoded, Example, Judgement, Packed
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import examination
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.joint_span import BEAM, JointSpanHead
@@ -249,7 +249,7 @@ def test_a_few_questions_are_learnt_by_heart_and_served_from_disk(
         optimizer.step()
         optimizer.zero_grad()
     predictor = Predictor(objective.model, task)
-    figures = evaluate(predictor, EXAMPLES)
+    figures = examination(predictor, EXAMPLES).figures()
     assert next(iter(figures)) == "f1"
     assert (figures["exact"], figures["f1"], figures["best_f1"], figures["no_answer_f1"]) == (1.0, 1.0, 1.0, 1.0)
     objective.task = task.tune([task.judge(one, said) for one, said in zip(EXAMPLES, predictor.stream(EXAMPLES), strict=True)])
