@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +91,22 @@ def test_spaces_at_the_ends_of_tokens_do_not_count() -> None:
 
 
 def _sample(flipped: int) -> Sample:
-    sample = Sample()
-    for number in range(160):
+    sample, chance = Sample(), random.Random(0)
+    for number in range(200):
         words, label = (_GOOD, "good") if number % 2 else (_BAD, "bad")
-        text = f"item {number} was {words[number % 4]} and {words[number // 4 % 4]}"
+        text = f"item {number} was {' and '.join(chance.sample(words, 3))}"
         wrong = number < 2 * flipped and number % 2
         sample.add(number.to_bytes(16, "big"), f"f.tsv:{number}", text, "bad" if wrong else label)
     return sample
 
 
-def test_flipped_labels_are_found_and_come_first() -> None:
+def test_flipped_labels_are_suspected_and_no_others() -> None:
     found = suspects(_sample(5))
     assert found["judged"]
     flipped = {f"f.tsv:{number}" for number in (1, 3, 5, 7, 9)}
-    assert flipped <= {one["where"] for one in found["first"]}
-    assert len(flipped & {one["where"] for one in found["first"][:5]}) >= 4
-    assert all(one["likely"] == "good" for one in found["first"] if one["where"] in flipped)
+    assert {one["where"] for one in found["first"]} <= flipped  # a bound of means leaves out about half
+    assert 2 <= found["count"] <= 5
+    assert {(one["label"], one["likely"]) for one in found["first"]} == {("bad", "good")}
 
 
 def test_a_classifier_that_learns_nothing_says_nothing() -> None:
@@ -139,5 +140,5 @@ def test_the_verb(tmp_path: Path) -> None:
     assert tree["files"][0]["notes"] == ["tsv; columns: text = 2, no label (no header)"]
     lines = CliRunner().invoke(app, ["data", "inspect", str(path), "--task", "embed"]).output.splitlines()
     assert lines[0] == f"{path}: 2 rows, 2 of them without label"
-    with pytest.raises(ElectraError, match="E-C332"):
+    with pytest.raises(ElectraError, match="E-C317"):
         inspect([path], "choice", columns={"text": 1})

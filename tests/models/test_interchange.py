@@ -8,7 +8,7 @@ from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
-from electra.models.heads import ClassificationHead, MlmHead, RtdHead
+from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, to_transformers
 from electra.models.modern import ModernConfig
 
@@ -21,8 +21,9 @@ def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -
     config: AnyConfig = classic if ARCHITECTURES[architecture].family == "classic" else modern
     state = {f"encoder.{name}": torch.randn_like(tensor) for name, tensor in build_encoder(config).state_dict().items()}
     kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
-    for kind, head in (("mlm_head", MlmHead(config)), ("rtd_head", RtdHead(config)),
-                       ("classification_head", ClassificationHead(config, 5))):  # fmt: skip
+    for kind, head in (("mlm_head", MlmHead(config)), ("rtd_head", RtdHead(config)), ("token_head", TokenHead(config, 5)),
+                       ("classification_head", ClassificationHead(config, 5)), ("choice_head", ChoiceHead(config)),
+                       ("span_head", SpanHead(config))):  # fmt: skip
         if kind in kinds:
             state |= {f"{kind}.{name}": torch.randn_like(tensor) for name, tensor in head.state_dict().items()}
     return state

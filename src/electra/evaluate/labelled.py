@@ -87,11 +87,11 @@ def inspect(
         columns: settings of the task's columns, by name, as in a recipe.
 
     Raises:
-        ElectraError: E-C332 columns for a task that has none, and those of the reader.
+        ElectraError: E-C317 columns for a task that has none, and those of the reader.
     """
     read, settings, room = _FAMILIES[task]
     if columns and settings is None:
-        raise ElectraError("E-C332", "--column", f"files of {task!r} have no columns to name", "leave it out")
+        raise ElectraError("E-C317", "--column", f"files of {task!r} have no columns to name", "leave it out")
     options = {} if settings is None else {"columns": build(settings, columns or {})}
     inspector = _Inspector(task, tokenizer)
     files = [inspector.file(path, read(path, **options)) for path in paths]

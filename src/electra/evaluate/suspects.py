@@ -1,10 +1,10 @@
 """Labels that a simple classifier would not have given: candidates for a second look, not verdicts.
 
-TF-IDF of words (a Chinese character or kana is a word) and pairs of them, and logistic regression, in five folds: every row is
-judged by a model that has not seen it, nor any equal text, since folds go by a hash of the text. Confident learning (Northcutt
-et al., 2021, https://arxiv.org/abs/1911.00068) decides: a label is suspected if another one's probability reaches the mean
-probability that rows of that other label get for it. Where the model is hardly better than always giving the commonest label,
-it says nothing.
+TF-IDF of words (a Chinese character or kana is a word) and pairs of them, and logistic regression, in five folds: every row
+is judged by a model that has not seen it, nor any equal text, since folds go by a hash of the text. Confident learning
+(Northcutt et al., 2021, https://arxiv.org/abs/1911.00068) decides: a label is suspected if another one's probability reaches
+the mean probability that rows of that other label get for it; so about half of the wrong ones stay below. Where the model is
+hardly better than always giving the commonest label, it says nothing.
 """
 
 from __future__ import annotations

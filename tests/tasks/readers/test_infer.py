@@ -169,7 +169,7 @@ def test_pairs_triplets_and_scored_pairs(write: Write, name: str, data: object, 
 def test_texts_without_a_pair_are_read_alone(write: Write) -> None:
     [example] = read_pairs(write("a.tsv", "text\tlabel\nx\ty\n")).examples
     assert (example.text, example.pair) == ("x", None)
-    with pytest.raises(ElectraError, match="E-C330"):
+    with pytest.raises(ElectraError, match="E-C315"):
         PairColumns(score=3)
     triplets = write("a.tsv", "a\tb\tc\n")
     assert next(iter(read_pairs(triplets, PairColumns(text=1, pair=3, negative=2)).examples)).given == {"negative": "b"}

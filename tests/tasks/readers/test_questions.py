@@ -136,7 +136,7 @@ def test_tables_that_hold_no_mentions(write: Write) -> None:
         read_relations(write("a.tsv", "Ada\tBo\tlikes\tCy likes Bo\n"))
     with pytest.raises(ElectraError, match=r"E-D343 .*:1: 'Ada' and 'Ad'"):
         whole(read_relations(write("a.tsv", "Ada\tAd\tx\tAda\n"), RelationColumns(text=4, head=1, tail=2, label=3)))
-    with pytest.raises(ElectraError, match="E-C330"):
+    with pytest.raises(ElectraError, match="E-C315"):
         RelationColumns(text="x")
 
 

@@ -39,7 +39,7 @@ class Columns:
     def __post_init__(self) -> None:
         check({"text": self.text, "pair": self.pair, "label": self.label})
         if self.separator == "":
-            raise ElectraError("E-C331", "columns.separator", "is empty", "give the character between labels, or leave it out")
+            raise ElectraError("E-C316", "columns.separator", "is empty", "give the character between labels, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class PairColumns:
     def __post_init__(self) -> None:
         check({"text": self.text, "pair": self.pair, "negative": self.negative, "score": self.score})
         if self.text is None and (self.negative is not None or self.score is not None):
-            raise ElectraError("E-C330", "columns", "names some columns, but not text", "name text and pair too, or none")
+            raise ElectraError("E-C315", "columns", "names some columns, but not text", "name text and pair too, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +120,14 @@ class RelationColumns:
         check({"text": self.text, "head": self.head, "tail": self.tail, "label": self.label})
         given = [self.text, self.head, self.tail]
         if any(one is None for one in given) and any(one is not None for one in given):
-            raise ElectraError("E-C330", "columns", "names some of text, head and tail", "name all three, or none")
+            raise ElectraError("E-C315", "columns", "names some of text, head and tail", "name all three, or none")
 
 
 def check(chosen: Mapping[str, Column | None]) -> None:
     """Refuse columns that make no sense together.
 
     Raises:
-        ElectraError: E-C310 names and numbers mixed, E-C311 a number below 1 or a column that serves twice, E-C330 a column
+        ElectraError: E-C310 names and numbers mixed, E-C311 a number below 1 or a column that serves twice, E-C315 a column
             that cannot be understood without another.
     """
     given = {role: column for role, column in chosen.items() if column is not None}
@@ -138,4 +138,4 @@ def check(chosen: Mapping[str, Column | None]) -> None:
     if any(isinstance(column, int) and column < 1 for column in values) or len(set(values)) < len(values):
         raise ElectraError("E-C311", "columns", f"numbers start at 1 and no column serves twice: {values}", "mend the numbers")
     if "pair" in given and "text" not in given:
-        raise ElectraError("E-C330", "columns.pair", "names the second text without the first", "name columns.text too")
+        raise ElectraError("E-C315", "columns.pair", "names the second text without the first", "name columns.text too")
