@@ -70,12 +70,11 @@ def finetune(settings: Settings = None) -> None:
 
     Recipes and resuming as in `electra pretrain`.
     """
-    from electra.build.finetune import FinetuneRecipe
     from electra.build.finetune import finetune as run
-    from electra.config import load
+    from electra.build.finetune import load_recipe
     from electra.console import choose_console
 
-    recipe = load(FinetuneRecipe, *_split(settings))
+    recipe = load_recipe(*_split(settings))
     _say_where(run(recipe, choose_console()))
 
 
@@ -142,7 +141,9 @@ def predict(
     file: Annotated[
         Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="replaced or fill-mask; none = the task it was fine-tuned for.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="replaced, fill-mask, or that of an installed package; none = the one it was tuned for.")
+    ] = None,
     format: Format = "auto",
 ) -> None:
     """Predict labels, or run a scoring task, for every text of a file; one line each, in order."""
@@ -163,13 +164,14 @@ def predict(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
     data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
 ) -> None:
     """Score a fine-tuned model on labelled data; prints JSON."""
     import json
 
     from electra.evaluate.run import evaluate_file
 
-    typer.echo(json.dumps(evaluate_file(model, data), ensure_ascii=False, indent=1))
+    typer.echo(json.dumps(evaluate_file(model, data, task), ensure_ascii=False, indent=1))
 
 
 @app.command("import")

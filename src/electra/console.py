@@ -298,7 +298,9 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
     else:
-        console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
+        given = output.get("labels", [output])  # several labels, one, or a number alone
+        shown = "  ".join(f"{one.get('label', '')} {float(one.get('score', 0.0)):.3f}".strip() for one in given)
+        console.print(Text(f"{shown or '-'}  {text}"))
 
 
 def _doubt_style(score: float) -> str:

@@ -87,6 +87,59 @@ def matthews(gold: Sequence[object], predicted: Sequence[object]) -> float:
     return float(matthews_corrcoef(list(gold), list(predicted)))
 
 
+def binary_f1(gold: Sequence[object], predicted: Sequence[object], positive: object) -> float:
+    """F1 of one label against all others (MRPC's metric); 0 where it was neither there nor given."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score([one == positive for one in gold], [one == positive for one in predicted], zero_division=0))
+
+
+def multilabel(gold: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Figures of N examples with any number of K labels each: scikit-learn's, all at once and without its checks.
+
+    micro_f1: over all decisions. macro_f1: mean over the labels; one that was neither there nor given counts 0. samples_f1:
+    mean over the examples; one without labels that got none counts 1. subset_accuracy: share of examples with every label
+    right.
+
+    Args:
+        gold, predicted: [N, K], N >= 1.
+    """
+    both, either = gold & predicted, gold.astype(np.int64) + predicted  # F1 = 2 both / (gold + predicted)
+    by_label = _ratio(2 * both.sum(axis=0), either.sum(axis=0), 0.0)
+    by_example = _ratio(2 * both.sum(axis=1), either.sum(axis=1), 1.0)
+    return {
+        "micro_f1": float(_ratio(2 * both.sum(), either.sum(), 0.0)),
+        "macro_f1": float(by_label.mean()),
+        "samples_f1": float(by_example.mean()),
+        "subset_accuracy": float((gold == predicted).all(axis=1).mean()),
+    }
+
+
+def _ratio(above: npt.ArrayLike, below: npt.ArrayLike, undefined: float) -> npt.NDArray[np.float64]:
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    ratio: npt.NDArray[np.float64] = np.divide(above, below, out=np.full_like(below, undefined), where=below > 0)
+    return ratio
+
+
+def pearson(gold: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Pearson's correlation, in [-1, 1]; 0 where either is constant, which includes a single pair."""
+    gold, predicted = np.asarray(gold, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    return float(np.corrcoef(gold, predicted)[0, 1])
+
+
+def spearman(gold: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Spearman's correlation (STS-B's metric): Pearson's of the ranks, ties at their mean rank; 0 where either is constant."""
+    return pearson(_ranks(gold), _ranks(predicted))
+
+
+def _ranks(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """A result over seeds: how it is reported."""

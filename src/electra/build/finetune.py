@@ -7,17 +7,17 @@ scored after every epoch through the same `Predictor` that serves the model late
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from electra.build.needs import PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, fingerprint, to_tree
+from electra.config import STRICT, fingerprint, load, tables, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import Example, TrainableTask
 from electra.data.loader import ExampleLoader
@@ -31,8 +31,9 @@ from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
 from electra.storage import file_hash
-from electra.tasks import TrainableTaskConfig
-from electra.tasks.common import EncodedExamples
+from electra.tasks import BUILT_IN, TrainableTaskConfig
+from electra.tasks.common import EncodedExamples, learnt
+from electra.tasks.own import checked, name_of, own_task
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -49,11 +50,13 @@ class DataConfig:
     Args:
         train: examples to learn from.
         dev: examples to score after every epoch; None = no evaluation.
+        swap_pairs: learn from each pair of texts in the other order, too: for relations that are the same in both.
     """
 
     __pydantic_config__ = STRICT
     train: Path
     dev: Path | None = None
+    swap_pairs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,20 @@ class FinetuneRecipe:
             raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
 
 
+def load_recipe(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> FinetuneRecipe:
+    """The recipe that `sources` and `assignments` describe; its task may be that of an installed package.
+
+    Raises:
+        ElectraError: as `config.load` and `tasks.own.own_task`.
+    """
+    name = name_of(tables(sources, assignments).get("task"))
+    own = None if name is None else own_task(name, BUILT_IN)
+    if own is None:
+        return load(FinetuneRecipe, sources, assignments)
+    recipe = make_dataclass("FinetuneRecipe", [("task", own)], bases=(FinetuneRecipe,), frozen=True, kw_only=True)
+    return load(cast(type[FinetuneRecipe], recipe), sources, assignments)
+
+
 def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path:
     """Run `recipe`, or resume it where it was stopped.
 
@@ -150,9 +167,12 @@ class Setting:
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
         self.notes: list[str] = []
-        task: TrainableTask = recipe.task.build(self.tokenizer)
+        task = checked(recipe.task.build(self.tokenizer))
         train_examples = self._read(task, recipe.data.train)
         self.task = task.fit(train_examples)
+        self.notes += learnt(task, self.task)
+        if recipe.data.swap_pairs:
+            train_examples += both_orders(train_examples)
         self.train = [row for example in train_examples for row in self.task.encode(example)]
         self.dev = self._read(self.task, recipe.data.dev) if recipe.data.dev else []
         self.truncated = sum(row.truncated for row in self.train)
@@ -247,8 +267,8 @@ class Setting:
 
         def evaluate() -> dict[str, float]:
             judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
-            objective.task = self.task.tune(judgements)
-            return figures(self.task, judgements)
+            tuned = objective.task = self.task.tune(judgements)
+            return figures(tuned, judgements)
 
         return evaluate if self.dev else None
 
@@ -269,3 +289,18 @@ class Setting:
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
                      f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip
+
+
+def both_orders(examples: Sequence[Example]) -> list[Example]:
+    """Each pair of texts the other way round.
+
+    Raises:
+        ElectraError: E-D398 an example without a second text.
+    """
+    swapped = []
+    for example in examples:
+        if example.pair is None:
+            raise ElectraError("E-D398", example.where or "example", "has no second text to swap with",
+                               "name its column with task.columns.pair, or leave data.swap_pairs out")  # fmt: skip
+        swapped.append(replace(example, text=example.pair, pair=example.text))
+    return swapped

@@ -52,8 +52,13 @@ def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, f
     return {**task.score(judgements), "collapsed": float(len(predicted) == 1 and gold > predicted)}
 
 
-def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
+def evaluate_file(model_dir: Path, data: Path, task_name: str | None = None) -> dict[str, object]:
     """Metrics of a fine-tuned model on a labelled file.
+
+    Args:
+        model_dir: a model directory.
+        data: the file.
+        task_name: of the task of an installed package that the model was fine-tuned for.
 
     Returns:
         JSON-ready: `examples`, `truncated` (examples cut), `truncated_tokens`, `metrics` (as `figures`), `labels`, `confusion`
@@ -62,7 +67,7 @@ def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
     Raises:
         ElectraError: as `judged`, `figures`, `load` and the task's `read`.
     """
-    predictor = load(model_dir)
+    predictor = load(model_dir, task_name)
     task = trainable(predictor)
     reading = task.read(data)
     judgements, cut = [], []

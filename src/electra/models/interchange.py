@@ -5,7 +5,8 @@ Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 
     rtd, modern              one row (w, b) <-> a token classifier with two labels, rows 0 and (w, b): softmax = sigmoid
-    classification, classic  one layer <-> ElectraForSequenceClassification's two, see `_two_layers`
+    classification, classic  one layer <-> ElectraForSequenceClassification's two, see `_two_layers`; two layers that were
+                             not made so are a `two_layer_head`
     output tables            tied to the token table: not written; accepted when they are equal to it
 
 What is not in a table is an error that lists it, except BERT's pooler and next-sentence head, which are dropped aloud.
@@ -57,8 +58,8 @@ _ELECTRA_RTD: Table = {
     "rtd_head.output": ("discriminator_predictions.dense_prediction",),
 }
 _ELECTRA_CLASSIFICATION: Table = {
-    "classification_head.widened": ("classifier.dense",),
-    "classification_head.classifier": ("classifier.out_proj",),
+    "two_layer_head.dense": ("classifier.dense",),
+    "two_layer_head.classifier": ("classifier.out_proj",),
 }
 _TOKEN: Table = {"token_head.classifier": ("classifier",)}
 _BERT_MLM: Table = {
@@ -123,6 +124,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
     "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
     "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
+    "BertForTokenClassification": Architecture(family="classic", prefix="bert.", head=_TOKEN, dropped=_POOLER),
     "BertForMaskedLM": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
     "BertForPreTraining": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
     "ModernBertModel": Architecture(family="modern", prefix="model."),
@@ -195,6 +197,12 @@ def from_transformers(tensors: Mapping[str, Tensor], architecture: str, where: s
     return Imported(state=_restore_heads(state, architecture, where), dropped=dropped)
 
 
+def head_of(state: Mapping[str, Tensor], architecture: str) -> str | None:
+    """What our names of the head of `architecture` begin with; `state`, imported, says which of two it is."""
+    prefixes = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
+    return "classification_head" if f"{_ONE}.weight" in state else next(iter(prefixes), None)
+
+
 def require_names(state: Mapping[str, Tensor], expected: Iterable[str], architecture: str, where: str) -> None:
     """Raises ElectraError E-M210 unless `state` has exactly the names that a network of ours expects, in their terms."""
     expected = set(expected)
@@ -251,8 +259,9 @@ def _reshape_heads(state: State, architecture: str) -> State:
     if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    if architecture == "ElectraForSequenceClassification":
-        state |= _two_layers(state)
+    if f"{_ONE}.weight" in state and architecture == "ElectraForSequenceClassification":
+        two = _two_layers(state)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(_ONE)} | two
     return state
 
 
@@ -265,17 +274,15 @@ def _restore_heads(state: State, architecture: str, where: str) -> State:
                                    "of this class, only discriminators (original, replaced) can be loaded")  # fmt: skip
             state[name] = rows[1:] - rows[:1]  # a softmax over two is a sigmoid of the difference
     if architecture == "ElectraForSequenceClassification":
-        head = {f"{module}.{leaf}" for module in (_WIDENED, _CLASSIFIER) for leaf in ("weight", "bias")}
+        head = {f"{module}.{leaf}" for module in (_DENSE, _OUTPUT) for leaf in ("weight", "bias")}
         require_names({name: tensor for name, tensor in state.items() if name in head}, head, architecture, where)
         one = _one_layer(state)
-        if one is None:
-            raise ElectraError("E-M212", where, "its classification head has two layers of its own",
-                               "of this class, only heads that electra exported can be loaded")  # fmt: skip
-        state = {name: tensor for name, tensor in state.items() if ".widened." not in name} | one
+        if one is not None:
+            state = {name: tensor for name, tensor in state.items() if name not in head} | one
     return state
 
 
-_WIDENED, _CLASSIFIER = "classification_head.widened", "classification_head.classifier"
+_ONE, _DENSE, _OUTPUT = "classification_head.classifier", "two_layer_head.dense", "two_layer_head.classifier"
 
 
 def _two_layers(state: Mapping[str, Tensor]) -> State:
@@ -285,38 +292,38 @@ def _two_layers(state: Mapping[str, Tensor]) -> State:
     more labels the hidden state itself is passed on, moved up to where GELU is the identity in fp32: dense (I, c), out_proj
     (W, b - W c). c is beyond what the last LayerNorm can give: |weight| sqrt(D) + |bias| + 6.
     """
-    weight_ND, bias_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    weight_ND, bias_N = state[f"{_ONE}.weight"], state[f"{_ONE}.bias"]
     labels, size = weight_ND.shape
     if 2 * labels <= size:
         spare = size - 2 * labels
         eye, rest = torch.eye(labels), torch.zeros(labels, spare)
         return {
-            f"{_WIDENED}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
-            f"{_WIDENED}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
-            f"{_CLASSIFIER}.weight": torch.cat([eye, -eye, rest], dim=1),
-            f"{_CLASSIFIER}.bias": torch.zeros(labels),
+            f"{_DENSE}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
+            f"{_DENSE}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
+            f"{_OUTPUT}.weight": torch.cat([eye, -eye, rest], dim=1),
+            f"{_OUTPUT}.bias": torch.zeros(labels),
         }
     shift_D = _shift(state)
     return {
-        f"{_WIDENED}.weight": torch.eye(size),
-        f"{_WIDENED}.bias": shift_D,
-        f"{_CLASSIFIER}.weight": weight_ND,
-        f"{_CLASSIFIER}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
+        f"{_DENSE}.weight": torch.eye(size),
+        f"{_DENSE}.bias": shift_D,
+        f"{_OUTPUT}.weight": weight_ND,
+        f"{_OUTPUT}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
     }
 
 
 def _one_layer(state: Mapping[str, Tensor]) -> State | None:
     """The inverse of `_two_layers`; None for two layers that it did not make."""
-    wide_DD, wide_D = state[f"{_WIDENED}.weight"], state[f"{_WIDENED}.bias"]
-    out_ND, out_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    wide_DD, wide_D = state[f"{_DENSE}.weight"], state[f"{_DENSE}.bias"]
+    out_ND, out_N = state[f"{_OUTPUT}.weight"], state[f"{_OUTPUT}.bias"]
     labels, size = len(out_N), len(wide_D)
     if (wide_DD.shape, out_ND.shape) != ((size, size), (labels, size)):
         return None
     if 2 * labels <= size:
-        found = {f"{_CLASSIFIER}.weight": wide_DD[:labels].clone(), f"{_CLASSIFIER}.bias": wide_D[:labels].clone()}
+        found = {f"{_ONE}.weight": wide_DD[:labels].clone(), f"{_ONE}.bias": wide_D[:labels].clone()}
     else:
         bias_N = (out_N.double() + out_ND.double() @ wide_D.double()).float()
-        found = {f"{_CLASSIFIER}.weight": out_ND, f"{_CLASSIFIER}.bias": bias_N}
+        found = {f"{_ONE}.weight": out_ND, f"{_ONE}.bias": bias_N}
     again = _two_layers({**state, **found})
     return found if all(torch.allclose(state[name], tensor, atol=1e-4) for name, tensor in again.items()) else None
 

@@ -34,8 +34,8 @@ from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, TokenHead
-from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, require_names, to_transformers
+from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, TokenHead, TwoLayerHead
+from electra.models.interchange import MODERN_DISCRIMINATOR, from_transformers, head_of, require_names, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
@@ -45,13 +45,14 @@ FORMAT, FORMAT_VERSION = "electra model directory", 1
 _LARGEST_JSON = 1 << 20
 _OWN_HEAD = "head.safetensors"
 
-TaskHead = ClassificationHead | TokenHead
+TaskHead = ClassificationHead | TwoLayerHead | TokenHead
 Head = MlmHead | RtdHead | TaskHead
 #: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
 _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
     RtdHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
+    TwoLayerHead: ("two_layer_head", "ForSequenceClassification"),
     TokenHead: ("token_head", "ForTokenClassification"),
 }
 
@@ -89,6 +90,7 @@ class ModelDir:
         own_head: the weights of any other task's head, for the task to make a head of.
         generator: the generator beside it.
         labels: names of the task head's outputs.
+        problem: what these are, in transformers' words (`hf_config.PROBLEMS`), if config.json says so.
         task: task.json.
         dropped: weights of a foreign model that have no place here, by name: say so to the user.
     """
@@ -100,6 +102,7 @@ class ModelDir:
     task_head: TaskHead | None = None
     own_head: Mapping[str, Tensor] | None = None
     labels: tuple[str, ...] = ()
+    problem: str | None = None
     generator: Generator | None = None
     task: Mapping[str, Any] | None = None
     dropped: tuple[str, ...] = ()
@@ -125,6 +128,7 @@ def save_model_dir(
     labels: Sequence[str] = (),
     generator: tuple[Encoder, MlmHead] | None = None,
     task: Mapping[str, Any] | None = None,
+    problem: str | None = None,
 ) -> None:
     """Write a model directory as a whole, in place of what stands there.
 
@@ -136,18 +140,20 @@ def save_model_dir(
         labels: names of the head's outputs, if they have any.
         generator: encoder and head of the generator.
         task: task.json.
+        problem: what the head's outputs are, in transformers' words; None = what `task` says.
 
     Raises:
         ElectraError: E-R001 the disk is full.
     """
     with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
+        problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
         prefix = "ModernBert" if encoder.config.type == "modern" else "Electra"
         if isinstance(head, RtdHead) and prefix == "ModernBert":
             _write_network(temporary, "ModernBertModel", encoder)
             _write_network(temporary / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
         elif head is None or (isinstance(head, nn.Module) and type(head) in _HEADS):
             ending = "Model" if head is None else _HEADS[type(head)][1]
-            _write_network(temporary, prefix + ending, encoder, head, labels)
+            _write_network(temporary, prefix + ending, encoder, head, labels, problem)
         else:
             _write_network(temporary, f"{prefix}Model", encoder)
             own = head.state_dict() if isinstance(head, nn.Module) else head
@@ -161,7 +167,12 @@ def save_model_dir(
 
 
 def _write_network(
-    directory: Path, architecture: str, encoder: Encoder, head: nn.Module | None = None, labels: Sequence[str] = ()
+    directory: Path,
+    architecture: str,
+    encoder: Encoder,
+    head: nn.Module | None = None,
+    labels: Sequence[str] = (),
+    problem: str | None = None,
 ) -> None:
     directory.mkdir(exist_ok=True)
     state = {f"encoder.{name}": tensor.to("cpu", torch.float32) for name, tensor in plain_state(encoder).items()}
@@ -169,11 +180,12 @@ def _write_network(
         state |= {f"{_HEADS[type(head)][0]}.{name}": tensor for name, tensor in _plain(head.state_dict()).items()}
     dropout = 0.0
     pooling: Pooling = "cls"
-    if isinstance(head, LabelHead):
+    if isinstance(head, LabelHead | TwoLayerHead):
         dropout, labels = head.dropout, labels or _labels({}, head.classifier.out_features)
     if isinstance(head, ClassificationHead):
         pooling = head.pooling
-    storage.write_json(directory / "config.json", hf_config.to_json(encoder.config, architecture, labels, dropout, pooling))
+    tree = hf_config.to_json(encoder.config, architecture, labels, dropout, pooling)
+    storage.write_json(directory / "config.json", tree if problem is None else tree | {"problem_type": problem})
     save_file(to_transformers(state, architecture), directory / "model.safetensors", {"format": "pt"})
 
 
@@ -215,6 +227,7 @@ def load_model_dir(path: Path) -> ModelDir:
         task_head=head if isinstance(head, TaskHead) else None,
         own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
         labels=main.labels,
+        problem=main.problem,
         generator=Generator(encoder=beside.encoder, mlm_head=beside.head)
         if beside and isinstance(beside.head, MlmHead)
         else None,
@@ -243,6 +256,7 @@ class _Network:
     encoder: Encoder
     head: Head | None
     labels: tuple[str, ...]
+    problem: str | None
     dropped: tuple[str, ...]
 
 
@@ -258,7 +272,7 @@ def _read_network(directory: Path) -> _Network:
                            "mend config.json or the weights")  # fmt: skip
     with torch.device("meta"):  # no memory and no initial values until the shapes have been compared
         network = nn.ModuleDict({"encoder": build_encoder(config)})
-        for prefix in {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}:
+        if prefix := head_of(imported.state, architecture):
             outputs = len(imported.state.get(f"{prefix}.classifier.bias", torch.empty(1)))
             network[prefix] = _empty_head(prefix, config, outputs, tree, str(directory / "config.json"))
     _fill(network, imported.state, architecture, str(file))
@@ -266,8 +280,12 @@ def _read_network(directory: Path) -> _Network:
     head = next((module for name, module in network.items() if name != "encoder"), None)
     assert isinstance(encoder, Encoder)
     assert head is None or isinstance(head, Head)
-    labels = _labels(tree, head.classifier.out_features) if isinstance(head, LabelHead) else ()
-    return _Network(encoder=encoder.eval(), head=None if head is None else head.eval(), labels=labels, dropped=imported.dropped)
+    labels = _labels(tree, head.classifier.out_features) if isinstance(head, LabelHead | TwoLayerHead) else ()
+    problem = tree.get("problem_type")
+    return _Network(
+        encoder=encoder.eval(), head=None if head is None else head.eval(), labels=labels,
+        problem=problem if problem in hf_config.PROBLEMS.values() else None, dropped=imported.dropped,
+    )  # fmt: skip
 
 
 def _empty_head(
@@ -280,6 +298,9 @@ def _empty_head(
             return RtdHead(config)
         case "classification_head":
             return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
+        case "two_layer_head":
+            assert isinstance(config, ClassicConfig)
+            return TwoLayerHead(config, outputs, _classifier_dropout(tree))
         case "token_head":
             return TokenHead(config, outputs, _classifier_dropout(tree))
         case _:
@@ -381,6 +402,7 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         ),
         head=main.mlm_head or main.rtd_head or main.task_head or main.own_head,
         labels=main.labels,
+        problem=main.problem,
         generator=None if beside is None else (beside.encoder, beside.mlm_head),
         task=main.task,
     )
