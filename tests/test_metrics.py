@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from electra.metrics import (
     accuracy,
+    binary_f1,
     binned_auc,
     binned_average_precision,
     binned_precision_recall,
     entropy,
     macro_f1,
     matthews,
+    multilabel,
+    pearson,
+    spearman,
     spread,
 )
 
@@ -69,3 +73,38 @@ def test_spread_over_seeds() -> None:
     over = spread([3.0, 1.0, 2.0])
     assert (over.median, over.minimum, over.maximum, over.deviation) == (2.0, 1.0, 3.0, 1.0)
     assert spread([5.0]).deviation == 0.0
+
+
+@given(st.integers(1, 6).flatmap(lambda k: st.lists(
+    st.tuples(*[st.lists(st.booleans(), min_size=k, max_size=k)] * 2), min_size=1, max_size=8)))  # fmt: skip
+def test_multilabel_figures_are_scikit_learns(rows: list[tuple[list[bool], list[bool]]]) -> None:
+    gold, predicted = (np.array([row[side] for row in rows]) for side in (0, 1))
+    found = multilabel(gold, predicted)
+    if gold.shape[1] == 1:  # scikit-learn takes one column for a binary problem
+        gold, predicted = (np.hstack([table, table]) for table in (gold, predicted))
+    expected = {
+        name: f1_score(gold, predicted, average=name, zero_division=1.0 if name == "samples" else 0.0)
+        for name in ("micro", "macro", "samples")
+    }
+    assert found == pytest.approx({f"{name}_f1": value for name, value in expected.items()} | {
+        "subset_accuracy": accuracy_score(gold, predicted)
+    })  # fmt: skip
+
+
+numbers = st.lists(st.tuples(*[st.sampled_from([-2.0, 0.0, 0.5, 1.0, 3.25])] * 2), min_size=1, max_size=12)
+
+
+@given(numbers)
+def test_correlations_are_scipys_and_zero_where_one_side_is_constant(pairs: list[tuple[float, float]]) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    gold, predicted = zip(*pairs, strict=True)
+    if len(set(gold)) == 1 or len(set(predicted)) == 1:
+        assert (pearson(gold, predicted), spearman(gold, predicted)) == (0.0, 0.0)
+        return
+    assert pearson(gold, predicted) == pytest.approx(stats.pearsonr(gold, predicted).statistic, abs=1e-9)
+    assert spearman(gold, predicted) == pytest.approx(stats.spearmanr(gold, predicted).statistic, abs=1e-9)
+
+
+def test_f1_of_one_label() -> None:
+    assert binary_f1(["a", "b", "b"], ["b", "b", "b"], "b") == pytest.approx(0.8)
+    assert binary_f1(["a"], ["a"], "b") == 0.0

@@ -172,6 +172,7 @@ class Setting:
         self.task = task.fit(train_examples)
         self.notes += learnt(task, self.task)
         if recipe.data.swap_pairs:
+            self.notes.append(f"{len(train_examples):,} pairs are learnt from in both orders")
             train_examples += both_orders(train_examples)
         self.train = [row for example in train_examples for row in self.task.encode(example)]
         self.dev = self._read(self.task, recipe.data.dev) if recipe.data.dev else []
