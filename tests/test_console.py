@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from electra.console import LivePanel, PlainLines, choose_console, sparkline, verdict_colour
+from electra.console import LivePanel, PlainLines, choose_console, print_prediction, sparkline, verdict_colour
 from electra.events import EventLog
 from electra.train.health import State
 
@@ -165,3 +165,10 @@ def test_sparkline() -> None:
     assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
     assert sparkline([1.0] * 50, width=5) == "▁▁▁▁▁"
     assert sparkline([float("nan"), 1.0]) == ""
+
+
+def test_several_labels_and_numbers_are_shown_before_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("one", {"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.5}], "scores": {"a": 0.9}})
+    print_prediction("two", {"labels": [], "scores": {"a": 0.1}})
+    print_prediction("three", {"score": 3.25})
+    assert capsys.readouterr().out.splitlines() == ["a 0.900  b 0.500  one", "-  two", "3.250  three"]

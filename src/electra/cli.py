@@ -181,7 +181,7 @@ def import_(
     generator: Annotated[Path | None, typer.Option(help="The generator that belongs to a discriminator.")] = None,
 ) -> None:
     """Turn foreign weights into a model directory that can be fine-tuned or pre-trained further."""
-    from electra.models.model_dir import import_model
+    from electra.models.importing import import_model
 
     imported = import_model(source, out, generator)
     encoder = imported.encoder.config

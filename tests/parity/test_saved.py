@@ -15,7 +15,8 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
 from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, TokenHead, TwoLayerHead
-from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
+from electra.models.importing import import_model
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
 from electra.predict.predictor import load as predictor_of
