@@ -208,3 +208,10 @@ def test_several_runs_are_told_in_lines() -> None:
 def test_a_vector_is_shown_by_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     print_prediction("red", {"embedding": [0.125, -0.5, 0.25, 0.0, 1.0], "pair_embedding": [0.0] * 5, "score": 0.75})
     assert capsys.readouterr().out == "0.750  [0.125 -0.500 0.250 0.000 ...] of 5  red\n"
+
+
+def test_several_labels_and_numbers_are_shown_before_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("one", {"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.5}], "scores": {"a": 0.9}})
+    print_prediction("two", {"labels": [], "scores": {"a": 0.1}})
+    print_prediction("three", {"score": 3.25})
+    assert capsys.readouterr().out.splitlines() == ["a 0.900  b 0.500  one", "-  two", "3.250  three"]

@@ -82,7 +82,7 @@ METHODS = {
     },
     contracts.TrainableTask: {
         "labels": "(self) -> 'tuple[str, ...]'",
-        "fit": "(self, examples: 'Sequence[Example]') -> 'Self'",
+        "fit": "(self, examples: 'Sequence[Example]') -> 'TrainableTask'",
         "head": "(self, encoder: 'nn.Module') -> 'nn.Module'",
         "loss": "(self, outputs: 'Tensor', batch: 'Batch') -> 'Losses'",
         "judge": "(self, example: 'Example', prediction: 'Prediction') -> 'Judgement'",

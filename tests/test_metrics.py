@@ -7,16 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import average_precision_score, ndcg_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    ndcg_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)  # fmt: skip
 
 from electra.metrics import (
     accuracy,
+    binary_f1,
     binned_auc,
     binned_average_precision,
     binned_precision_recall,
     entropy,
     macro_f1,
     matthews,
+    multilabel,
     ndcg,
     pearson,
     ranks,
@@ -113,3 +123,24 @@ def test_ranks_of_equal_scores_are_the_worst_ones() -> None:
 def test_reciprocal_rank_and_recall() -> None:
     assert [reciprocal_rank([3, 4], k) for k in (2, 3)] == [0.0, pytest.approx(1 / 3)]
     assert [recall([3, 4], k) for k in (2, 3, 4)] == [0.0, 0.5, 1.0]
+
+
+@given(st.integers(1, 6).flatmap(lambda k: st.lists(
+    st.tuples(*[st.lists(st.booleans(), min_size=k, max_size=k)] * 2), min_size=1, max_size=8)))  # fmt: skip
+def test_multilabel_figures_are_scikit_learns(rows: list[tuple[list[bool], list[bool]]]) -> None:
+    gold, predicted = (np.array([row[side] for row in rows]) for side in (0, 1))
+    found = multilabel(gold, predicted)
+    if gold.shape[1] == 1:  # scikit-learn takes one column for a binary problem
+        gold, predicted = (np.hstack([table, table]) for table in (gold, predicted))
+    expected = {
+        name: f1_score(gold, predicted, average=name, zero_division=1.0 if name == "samples" else 0.0)
+        for name in ("micro", "macro", "samples")
+    }
+    assert found == pytest.approx({f"{name}_f1": value for name, value in expected.items()} | {
+        "subset_accuracy": accuracy_score(gold, predicted)
+    })  # fmt: skip
+
+
+def test_f1_of_one_label() -> None:
+    assert binary_f1(["a", "b", "b"], ["b", "b", "b"], "b") == pytest.approx(0.8)
+    assert binary_f1(["a"], ["a"], "b") == 0.0

@@ -75,12 +75,11 @@ def finetune(settings: Settings = None) -> None:
 
     Recipes and resuming as in `electra pretrain`.
     """
-    from electra.build.finetune import FinetuneRecipe
+    from electra.build.finetune import load_recipe
     from electra.build.sweep import finetune as run
-    from electra.config import load
     from electra.console import choose_console
 
-    recipe = load(FinetuneRecipe, *_split(settings))
+    recipe = load_recipe(*_split(settings))
     _say_where(run(recipe, choose_console()))
 
 
@@ -148,7 +147,8 @@ def predict(
         Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="replaced, fill-mask or embed; none = the task it was fine-tuned for.")
+        str | None,
+        typer.Option(help="replaced, fill-mask, embed, or that of an installed package; none = the one it was tuned for."),
     ] = None,
     documents: Annotated[
         Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
@@ -191,6 +191,7 @@ app.command("summarize")(summarize)
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
     data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
@@ -206,7 +207,7 @@ def evaluate(
     if tagger is not None:
         typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
         return
-    found = evaluate_file(model, data, resamples)
+    found = evaluate_file(model, data, task, resamples)
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
     typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
@@ -219,7 +220,7 @@ def import_(
     generator: Annotated[Path | None, typer.Option(help="The generator that belongs to a discriminator.")] = None,
 ) -> None:
     """Turn foreign weights into a model directory that can be fine-tuned or pre-trained further."""
-    from electra.models.model_dir import import_model
+    from electra.models.importing import import_model
 
     imported = import_model(source, out, generator)
     encoder = imported.encoder.config

@@ -344,7 +344,9 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         cosine = f"{output['score']:.3f}  " if "score" in output else ""
         console.print(Text(f"{cosine}[{begin} ...] of {len(output['embedding'])}  {text}"))
     else:
-        console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
+        given = output.get("labels", [output])  # several labels, one, or a number alone
+        shown = "  ".join(f"{one.get('label', '')} {float(one.get('score', 0.0)):.3f}".strip() for one in given)
+        console.print(Text(f"{shown or '-'}  {text}"))
 
 
 def _with_entities(text: str, entities: Sequence[Mapping[str, Any]]) -> Text:

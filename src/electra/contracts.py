@@ -213,7 +213,8 @@ class Encoded:
         tokens: int64 [n], with specials.
         types: int64 [n], 0 or 1.
         segments: int64 [n], number of the document within the row, counted from 0, not decreasing; None = one document.
-        targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L].
+        targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L], those of shape
+            [1, K], K the same for all rows, are stacked to [B, K].
         truncated: tokens of the input that did not fit.
     """
 
@@ -372,10 +373,11 @@ class TrainableTask(Task, Protocol):
     def labels(self) -> tuple[str, ...]:
         """Names of the head's outputs; empty where they have none."""
 
-    def fit(self, examples: Sequence[Example]) -> Self:
+    def fit(self, examples: Sequence[Example]) -> TrainableTask:
         """This task with what it takes from the examples (their labels); every one of them is checked.
 
-        Once fitted, the task only checks. An example that it cannot learn from is an `ElectraError` with file and line.
+        The examples may also decide which task it is. Once fitted, the task only checks. An example that it cannot learn
+        from is an `ElectraError` with file and line.
         """
 
     def head(self, encoder: nn.Module) -> nn.Module:

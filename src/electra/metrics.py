@@ -182,6 +182,40 @@ def recall(ranks: Sequence[int], k: int) -> float:
     return sum(rank <= k for rank in ranks) / len(ranks)
 
 
+def binary_f1(gold: Sequence[object], predicted: Sequence[object], positive: object) -> float:
+    """F1 of one label against all others (MRPC's metric); 0 where it was neither there nor given."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score([one == positive for one in gold], [one == positive for one in predicted], zero_division=0))
+
+
+def multilabel(gold: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Figures of N examples with any number of K labels each: scikit-learn's, all at once and without its checks.
+
+    micro_f1: over all decisions. macro_f1: mean over the labels; one that was neither there nor given counts 0. samples_f1:
+    mean over the examples; one without labels that got none counts 1. subset_accuracy: share of examples with every label
+    right.
+
+    Args:
+        gold, predicted: [N, K], N >= 1.
+    """
+    both, either = gold & predicted, gold.astype(np.int64) + predicted  # F1 = 2 both / (gold + predicted)
+    by_label = _ratio(2 * both.sum(axis=0), either.sum(axis=0), 0.0)
+    by_example = _ratio(2 * both.sum(axis=1), either.sum(axis=1), 1.0)
+    return {
+        "micro_f1": float(_ratio(2 * both.sum(), either.sum(), 0.0)),
+        "macro_f1": float(by_label.mean()),
+        "samples_f1": float(by_example.mean()),
+        "subset_accuracy": float((gold == predicted).all(axis=1).mean()),
+    }
+
+
+def _ratio(above: npt.ArrayLike, below: npt.ArrayLike, undefined: float) -> npt.NDArray[np.float64]:
+    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    ratio: npt.NDArray[np.float64] = np.divide(above, below, out=np.full_like(below, undefined), where=below > 0)
+    return ratio
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spread:
     """A result over seeds: how it is reported."""

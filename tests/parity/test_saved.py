@@ -14,11 +14,22 @@ from electra.contracts import Batch, Packed, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, Pooling, RtdHead, SpanHead, TokenHead
-from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
+from electra.models.heads import (
+    ChoiceHead,
+    ClassificationHead,
+    MlmHead,
+    Pooling,
+    RtdHead,
+    SpanHead,
+    TokenHead,
+    TwoLayerHead,
+)  # fmt: skip
+from electra.models.importing import import_model
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
 from electra.predict import predictor
+from electra.predict.predictor import load as predictor_of
 from electra.tasks.embed import Embed, EmbedConfig
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
@@ -293,6 +304,65 @@ def test_what_transformers_saves_we_import(source: str, tokenizer: Tokenizer, tm
     elif imported.rtd_head is not None:
         hidden = imported.rtd_head(hidden)
     compare(hidden, expected, inputs)
+
+
+PROBLEMS = [(None, 3), ("single_label_classification", 2), ("multi_label_classification", 3), ("regression", 1)]
+
+
+@pytest.mark.parametrize(("problem", "outputs"), PROBLEMS)
+@torch.no_grad()
+def test_classifiers_that_transformers_trained_predict_the_same(
+    problem: str | None, outputs: int, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Two layers of their own, no task.json: the labels and what they mean come from config.json."""
+    torch.manual_seed(0)
+    cls = transformers.ElectraForSequenceClassification
+    config = cls.config_class(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, embedding_size=8, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=32, pad_token_id=tokenizer.pad_id, problem_type=problem,
+        id2label={index: f"label {index}" for index in range(outputs)},
+    )  # fmt: skip
+    model = cls(config).eval()
+    shaken(model)
+    model.classifier.out_proj.weight.mul_(20)
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert isinstance(imported.task_head, TwoLayerHead)
+    expected = model(**their_inputs(tmp_path / "theirs")).logits
+    again = load("AutoModelForSequenceClassification", tmp_path / "ours")
+    torch.testing.assert_close(again(**their_inputs(tmp_path / "theirs")).logits, expected, atol=1e-6, rtol=1e-6)
+    assert (again.config.problem_type, again.config.id2label) == (problem, config.id2label)
+    for place in ("theirs", "ours"):
+        for logits, said in zip(expected, predictor_of(tmp_path / place).predict(TEXTS), strict=True):
+            match problem:
+                case "regression":
+                    assert said.output == {"score": pytest.approx(float(logits), abs=1e-5)}
+                case "multi_label_classification":
+                    scores = dict(zip(config.id2label.values(), logits.sigmoid().tolist(), strict=True))
+                    assert said.output["scores"] == pytest.approx(scores, abs=1e-5)
+                case _:
+                    best = int(logits.argmax())
+                    score = pytest.approx(float(logits.softmax(-1)[best]), abs=1e-5)
+                    assert said.output == {"label": f"label {best}", "score": score}
+
+
+@torch.no_grad()
+def test_a_tagger_of_bert_is_read(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cls = transformers.BertForTokenClassification
+    model = cls(cls.config_class(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32, pad_token_id=tokenizer.pad_id, id2label={0: "O", 1: "B-A", 2: "I-A"},
+    )).eval()  # fmt: skip
+    shaken(model)
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    inputs = their_inputs(tmp_path / "theirs")
+    assert isinstance(imported.task_head, TokenHead)
+    assert imported.labels == ("O", "B-A", "I-A")
+    compare(imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs)), model(**inputs).logits, inputs)
 
 
 @torch.no_grad()

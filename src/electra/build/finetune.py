@@ -8,11 +8,11 @@ scored best; without a development set, the last. One run is made here; several 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,7 +20,7 @@ from electra.build.labelled import DataConfig, read_labelled
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, build, fingerprint, to_tree
+from electra.config import STRICT, build, fingerprint, load, tables, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import TrainableTask
 from electra.data.loader import ExampleLoader
@@ -33,10 +33,12 @@ from electra.evaluate.run import examination
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import DecayRule, Freeze, Supervised
-from electra.predict.predictor import Predictor, load
+from electra.predict.predictor import Predictor
+from electra.predict.predictor import load as load_predictor
 from electra.storage import write_json
-from electra.tasks import TrainableTaskConfig
+from electra.tasks import BUILT_IN, TrainableTaskConfig
 from electra.tasks.common import EncodedExamples
+from electra.tasks.own import checked, name_of, own_task
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -169,6 +171,20 @@ class FinetuneRecipe:
         return rates + [f"seed-{seed}" for seed in (self.all_seeds[1:] if rates else self.all_seeds)]
 
 
+def load_recipe(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> FinetuneRecipe:
+    """The recipe that `sources` and `assignments` describe; its task may be that of an installed package.
+
+    Raises:
+        ElectraError: as `config.load` and `tasks.own.own_task`.
+    """
+    name = name_of(tables(sources, assignments).get("task"))
+    own = None if name is None else own_task(name, BUILT_IN)
+    if own is None:
+        return load(FinetuneRecipe, sources, assignments)
+    recipe = make_dataclass("FinetuneRecipe", [("task", own)], bases=(FinetuneRecipe,), frozen=True, kw_only=True)
+    return load(cast(type[FinetuneRecipe], recipe), sources, assignments)
+
+
 def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFlag | None = None) -> Opened:
     """Run a single `recipe`, or resume it where it was stopped; its model is `run.dir/model`.
 
@@ -200,7 +216,8 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
             raise
         setting.export(t, opened)
         if setting.dev:
-            write_json(opened.directory / EVALUATION, examination(load(opened.model), setting.dev).to_json())
+            saved = load_predictor(opened.model, recipe.task.type)
+            write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
         log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
@@ -216,7 +233,7 @@ class Setting:
         self.recipe = recipe
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
-        labelled = read_labelled(recipe.task.build(self.tokenizer), recipe.data)
+        labelled = read_labelled(checked(recipe.task.build(self.tokenizer)), recipe.data)
         self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
         self.examples = len(labelled.train)
         self.train = [row for example in labelled.train for row in self.task.encode(example)]

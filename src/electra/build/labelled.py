@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from electra.config import STRICT
 from electra.contracts import Example, TrainableTask
 from electra.errors import ElectraError
 from electra.storage import file_hash
+from electra.tasks.common import learnt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +27,13 @@ class DataConfig:
     Args:
         train: examples to learn from.
         dev: examples to score while training, by which the model is chosen; None = no evaluation, the last model is kept.
+        swap_pairs: learn from each pair of texts in the other order, too: for relations that are the same in both.
     """
 
     __pydantic_config__ = STRICT
     train: Path
     dev: Path | None = None
+    swap_pairs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +72,8 @@ def read_labelled(task: TrainableTask, config: DataConfig) -> Labelled:
     """Read and check the files of `config`.
 
     Raises:
-        ElectraError: E-D360 the development file is the training file, E-D362 two examples of a file have one id; and those of
-            the task for what it cannot read or learn from.
+        ElectraError: E-D360 the development file is the training file, E-D362 two examples of a file have one id; those of
+            `both_orders`, and those of the task for what it cannot read or learn from.
     """
     train_hash = file_hash(config.train) if config.train.is_file() else ""
     if config.dev is not None and train_hash and config.dev.is_file() and file_hash(config.dev) == train_hash:
@@ -79,12 +82,31 @@ def read_labelled(task: TrainableTask, config: DataConfig) -> Labelled:
                            "give examples that are not trained on, or leave data.dev out")  # fmt: skip
     notes: list[str] = []
     train = _read(task, config.train, notes)
-    task = task.fit(train)
-    dev = _read(task, config.dev, notes) if config.dev is not None else []
+    fitted = task.fit(train)
+    notes += learnt(task, fitted)
+    dev = _read(fitted, config.dev, notes) if config.dev is not None else []
     if dev:
-        task.fit(dev)  # a label that the task does not know is an error now, not after an epoch
+        fitted.fit(dev)  # a label that the task does not know is an error now, not after an epoch
     overlap = _overlap(train, dev)
-    return Labelled(task=task, train=train, dev=dev, notes=notes, overlap=overlap, train_hash=train_hash)
+    if config.swap_pairs:
+        notes.append(f"{len(train):,} pairs are learnt from in both orders")
+        train += both_orders(train)
+    return Labelled(task=fitted, train=train, dev=dev, notes=notes, overlap=overlap, train_hash=train_hash)
+
+
+def both_orders(examples: Sequence[Example]) -> list[Example]:
+    """Each pair of texts the other way round.
+
+    Raises:
+        ElectraError: E-D398 an example without a second text.
+    """
+    swapped = []
+    for example in examples:
+        if example.pair is None:
+            raise ElectraError("E-D398", example.where or "example", "has no second text to swap with",
+                               "name its column with task.columns.pair, or leave data.swap_pairs out")  # fmt: skip
+        swapped.append(replace(example, text=example.pair, pair=example.text))
+    return swapped
 
 
 def _read(task: TrainableTask, path: Path, notes: list[str]) -> list[Example]:

@@ -90,7 +90,7 @@ def plan(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> Plan
     recipe: pretrain.PretrainRecipe | finetune.FinetuneRecipe
     setting: Setting
     if _finetunes(config.tables(sources, assignments)):
-        verb, recipe = "finetune", config.load(finetune.FinetuneRecipe, sources, assignments)
+        verb, recipe = "finetune", finetune.load_recipe(sources, assignments)
         opened = run_to_resume(recipe.run, config.to_tree(recipe))
         setting = finetune.Setting(recipe)
     else:

@@ -41,13 +41,19 @@ def judged(predictor: Predictor, examples: Iterable[Example]) -> Iterator[tuple[
         yield example, prediction, task.judge(example, prediction)
 
 
-def evaluate_file(model_dir: Path, data: Path, resamples: int = RESAMPLES) -> dict[str, Any]:
+def evaluate_file(model_dir: Path, data: Path, task_name: str | None = None, resamples: int = RESAMPLES) -> dict[str, Any]:
     """An examination (`Examination.to_json`) of a fine-tuned model on a labelled file, and `notes` of its reader.
+
+    Args:
+        model_dir: a model directory.
+        data: the file.
+        task_name: of the task of an installed package that the model was fine-tuned for.
+        resamples: sets behind an interval.
 
     Raises:
         ElectraError: as `judged`, `Examination.to_json`, `load` and the task's `read`.
     """
-    predictor = load(model_dir)
+    predictor = load(model_dir, task_name)
     reading = trainable(predictor).read(data)
     found = examination(predictor, reading.examples).to_json(resamples)
     return {**found, "notes": reading.notes}

@@ -2,7 +2,7 @@
 
 Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py). All of
 them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; its heads for labels
-are the output layer alone (paper, section 3.1).
+are the output layer alone (paper, section 3.1). `TwoLayerHead` is what transformers trains in their place.
 
 Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N examples.
 """
@@ -125,6 +125,28 @@ class ClassificationHead(LabelHead):
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
         return self.scores(_mean(hidden, batch.layout) if self.pooling == "mean" else _first(hidden, batch.layout))
+
+
+class TwoLayerHead(nn.Module):
+    """The head of transformers' ElectraForSequenceClassification: dropout, dense, GELU, dropout, output, on the first token.
+
+    Args:
+        labels, dropout: as `LabelHead`.
+    """
+
+    def __init__(self, config: ClassicConfig, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, labels)
+        self.dropout = dropout
+        initialise(self, std=config.initializer_range)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
+        rate = self.dropout if self.training else 0.0
+        vectors_ND = F.gelu(self.dense(dropout(_first(hidden, batch.layout), rate)))
+        scores: Tensor = self.classifier(dropout(vectors_ND, rate))
+        return scores
 
 
 class TokenHead(LabelHead):

@@ -7,6 +7,7 @@ Texts that are compared with each other stand in one row (`side_by_side`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,10 +47,12 @@ class EncodedExamples:
 def encode_text(tokenizer: Tokenizer, example: Example, max_length: int) -> Encoded:
     """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to `max_length` tokens from the end, the longer text first.
 
+    A special token that is written out in a text is text.
+
     Returns:
         tokens and types, int64 [n <= max_length], with the tokens cut away counted in `truncated`.
     """
-    encoding = tokenizer.encode(example.text, example.pair)
+    encoding = tokenizer.encode_literally(example.text, example.pair)
     tokens, types = np.array(encoding.ids, dtype=np.int64), np.array(encoding.type_ids, dtype=np.int64)
     excess = max(0, len(tokens) - max_length)
     if excess:
@@ -107,6 +110,14 @@ def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
         targets = {name: array[places] for name, array in encoded.targets.items()}
         windows.append(Encoded(tokens=encoded.tokens[places], types=encoded.types[places], targets={**targets, "keep": keep}))
     return windows
+
+
+def learnt(before: TrainableTask, after: TrainableTask) -> list[str]:
+    """What `fit` took from the examples, as a note: `from the training file: task.range = [0.0, 5.0]`; none for nothing."""
+    given, taken = before.to_json(), after.to_json()
+    new = {name: value for name, value in taken.items() if value != given.get(name)}
+    shown = [f"task.{name} = {json.dumps(value, ensure_ascii=False):.200}" for name, value in new.items()]
+    return [f"from the training file: {', '.join(shown)}"] if shown else []
 
 
 # -- numbers -> outputs -------------------------------------------------------------------------------------------------

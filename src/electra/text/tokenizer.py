@@ -82,6 +82,10 @@ class Tokenizer:
         """
         return self.backend.encode(well_formed(text), None if pair is None else well_formed(pair))
 
+    def encode_literally(self, text: str, pair: str | None = None) -> hf.Encoding:
+        """As `encode`, but `[MASK]`, `[SEP]` and their like written in a text are text: nobody's words end a segment."""
+        return self._plain.encode(well_formed(text), None if pair is None else well_formed(pair))
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without specials and with words put together again."""
         return self.backend.decode([int(token) for token in ids])
