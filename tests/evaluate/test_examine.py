@@ -74,7 +74,7 @@ def test_the_most_confident_errors_are_kept_and_no_others() -> None:
     tree = examined(100, wrong=range(10, 60)).to_json()
     assert [error["where"] for error in tree["errors"]] == [f"dir/dev.tsv:{number}" for number in range(59, 59 - WORST, -1)]
     assert tree["errors"][0]["wrong"] == [{"gold": "a", "predicted": "b", "score": 0.59}]
-    assert tree["warnings"] == ["1 of 100 texts were cut to 128 tokens"]
+    assert tree["warnings"] == ["1 of 100 inputs were cut: 1 tokens not seen"]
     assert [(part["from"], part["to"], part["score"]) for part in tree["lengths"]] == [
         (1, 20, 0.5), (21, 40, 0.0), (41, 60, 0.0), (61, 80, 1.0), (81, 100, 1.0)
     ]  # fmt: skip

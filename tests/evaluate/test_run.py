@@ -91,7 +91,7 @@ def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> N
     confusion = result["confusion"]
     assert isinstance(confusion, list)
     assert [sum(row) for row in confusion] == [2, 3]
-    assert result["warnings"] == ["1 of 5 texts were cut to 8 tokens"]
+    assert result["warnings"] == ["1 of 5 inputs were cut: 4 tokens not seen"]
 
 
 def test_a_collapsed_model_is_called_so(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from electra.contracts import Example, Judgement
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import confusion, figures
+from electra.evaluate.examine import confusion, figures
 from electra.tasks import task_config
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.multilabel import Multilabel, MultilabelConfig
@@ -114,7 +114,7 @@ def test_every_label_of_every_text_is_a_decision() -> None:
     units = [(unit.gold, unit.predicted, round(unit.score, 3)) for one in made for unit in one.units]
     assert units == [("a", "a", 0.9), (None, None, 0.8), (None, "c", 0.6), (None, None, 0.9), (None, None, 0.8),
                      (None, None, 0.7)]  # fmt: skip
-    assert confusion(TASK.labels, made)[3] == [0, 0, 1, 4]
+    assert confusion(TASK.labels, made)[1][3] == [0, 0, 1, 4]
     scores = figures(TASK, made)
     assert list(scores) == ["micro_f1", "macro_f1", "samples_f1", "subset_accuracy", "collapsed"]
     assert scores["micro_f1"] == pytest.approx(2 / 3)

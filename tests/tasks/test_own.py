@@ -110,7 +110,7 @@ def test_a_task_that_lacks_methods_is_told_which(install: Install) -> None:
     install("good", GOOD)
     task = task_config("mine", own="mine").build(train_tokenizer(["a b"] * 4, vocab_size=64))
     with pytest.raises(
-        ElectraError, match=r"E-M338 Half: a task needs encode, decode, labels, fit, head, loss, judge, score, "
+        ElectraError, match=r"E-M338 Half: a task needs whole_batch, encode, decode, labels, fit, head, loss, judge, score, "
     ):
         checked(task)  # type: ignore[arg-type]
 

@@ -11,7 +11,8 @@ import torch
 from electra.contracts import Example
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import evaluate_file, figures
+from electra.evaluate.examine import figures
+from electra.evaluate.run import evaluate_file
 from electra.tasks import task_config
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import learnt
@@ -123,9 +124,11 @@ def test_from_file_to_figures(tmp_path: Path) -> None:
     provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# Tiny\n")
     save_model_dir(tmp_path / "first", encoder=build_encoder(config), provenance=provenance)
     rows = "".join(f"a good film\ta {word} film\t{number}\n" for word, number in (("good", 4.5), ("bad", 1)) for _ in range(8))
-    (tmp_path / "pairs.tsv").write_text("text\tpair\tlabel\n" + rows, encoding="utf-8")
+    for name, cut in (("pairs", 0), ("dev", 1)):
+        lines = rows.splitlines(keepends=True)[cut:]
+        (tmp_path / f"{name}.tsv").write_text("text\tpair\tlabel\n" + "".join(lines), encoding="utf-8")
     settings = ["task=classify", "task.max_length=32", "task.columns.text=text", "task.columns.pair=pair",
-                "task.columns.label=label", f"data.train={tmp_path}/pairs.tsv", f"data.dev={tmp_path}/pairs.tsv",
+                "task.columns.label=label", f"data.train={tmp_path}/pairs.tsv", f"data.dev={tmp_path}/dev.tsv",
                 "data.swap_pairs=true", f"init.from={tmp_path}/first", f"run.dir={tmp_path}/run", "epochs=20",
                 "batch.examples=8", "optimizer.lr=1e-2", "optimizer.layer_decay=1.0"]  # fmt: skip
     finetune([], settings)

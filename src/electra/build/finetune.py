@@ -20,7 +20,7 @@ from electra.build.labelled import DataConfig, read_labelled
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, build, fingerprint, load, tables, to_tree
+from electra.config import STRICT, fingerprint, load, tables, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import TrainableTask
 from electra.data.loader import ExampleLoader
@@ -36,7 +36,7 @@ from electra.objectives.supervised import DecayRule, Freeze, Supervised
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as load_predictor
 from electra.storage import write_json
-from electra.tasks import BUILT_IN, TrainableTaskConfig
+from electra.tasks import BUILT_IN, TrainableTaskConfig, task_config
 from electra.tasks.common import EncodedExamples
 from electra.tasks.own import checked, name_of, own_task
 from electra.tensorboard import require_tensorboard
@@ -356,7 +356,7 @@ class Setting:
         """The task with what it chose in an evaluation."""
         if not evaluation.chosen:
             return self.task
-        return build(type(self.recipe.task), evaluation.chosen).build(self.tokenizer)
+        return task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
 
     def export(self, t: Training, opened: Opened) -> None:
         """The model of the best evaluation, or, if there was none, as it is now."""
@@ -386,4 +386,4 @@ class Setting:
             log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
-                     f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip
+                     f"training rows did not fit and were cut (task.max_length = {self.task.max_length})")  # fmt: skip

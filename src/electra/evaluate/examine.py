@@ -104,7 +104,7 @@ class Examination:
     def _warnings(self, metrics: Mapping[str, float]) -> list[str]:
         warnings = []
         if any(self.cut):
-            warnings.append(f"{sum(map(bool, self.cut))} of {len(self.cut)} texts were cut to {self.task.max_length} tokens")
+            warnings.append(f"{sum(map(bool, self.cut))} of {len(self.cut)} inputs were cut: {sum(self.cut)} tokens not seen")
         if metrics["collapsed"]:
             [label] = {unit.predicted for unit in _units(self.judgements)}
             said = "nothing was found" if label is None else f"everything got the label {label!r}"

@@ -149,10 +149,10 @@ class _Inspector:
         return key
 
     def _count_tokens(self, found: _File, example: Example, tokenizer: Tokenizer) -> None:
-        encoding = tokenizer.encode(example.text, example.pair)
+        encoding = tokenizer.encode_literally(example.text, example.pair)
         apart = [example.text, example.pair, example.given.get("negative")] if self._task == "embed" else []
-        lengths = [len(tokenizer.encode(text).ids) for text in apart if isinstance(text, str)] or [len(encoding.ids)]
-        more = [len(tokenizer.encode(choice).ids) - 1 for choice in example.given.get("choices", ())]
+        lengths = [len(tokenizer.encode_literally(text).ids) for text in apart if isinstance(text, str)] or [len(encoding.ids)]
+        more = [len(tokenizer.encode_literally(choice).ids) - 1 for choice in example.given.get("choices", ())]
         found.tokens.append(max(lengths) + max(more, default=0))
         for in_pair, start, end in _places(example):
             found.spans += 1

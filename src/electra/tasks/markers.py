@@ -89,7 +89,7 @@ class Markers:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._ids = lru_cache(maxsize=1024)(lambda text: tuple(tokenizer.encode(f" {text}").ids[1:-1]))
+        self._ids = lru_cache(maxsize=1024)(lambda text: tuple(tokenizer.encode_literally(f" {text}").ids[1:-1]))
         self._ends = tokenizer.cls_id, tokenizer.sep_id
         self._encode = tokenizer.encode
         ids = {self._ids(mark): mark for mark in reversed(_MARKS)}  # some tokenizers write two marks alike

@@ -149,7 +149,7 @@ class Span:
             ElectraError: E-D375 an answer without a token, E-D376 no question or context, E-D378 answers of another form.
         """
         where = example.where or "example"
-        question = self.tokenizer.encode(example.text).ids[1:-1]
+        question = self.tokenizer.encode_literally(example.text).ids[1:-1]
         if not question:
             raise ElectraError("E-D376", where, "the question is empty", "mend the row")
         context = self._context(example.pair or "")
@@ -167,7 +167,7 @@ class Span:
         ]
 
     def _encode_context(self, text: str) -> _Context:
-        encoding = self.tokenizer.encode(text)
+        encoding = self.tokenizer.encode_literally(text)
         offsets = np.array(encoding.offsets, dtype=np.int64)[1:-1]
         return _Context(np.array(encoding.ids, dtype=np.int64)[1:-1], offsets[:, 0], offsets[:, 1])
 

@@ -200,7 +200,7 @@ class Tag:
     def encode(self, example: Example) -> list[Encoded]:
         """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, and
         in all windows but the one that keeps the token."""
-        encoding = self.tokenizer.encode(example.text)
+        encoding = self.tokenizer.encode_literally(example.text)
         label = np.full(len(encoding.ids), _NO_LABEL, dtype=np.int64)
         if example.target is not None:
             self._check(example)
@@ -214,7 +214,7 @@ class Tag:
         ]
 
     def _grid(self, example: Example) -> WordGrid:
-        offsets = self.tokenizer.encode(example.text).offsets[1:-1]
+        offsets = self.tokenizer.encode_literally(example.text).offsets[1:-1]
         return word_grid(well_formed(example.text), offsets, example.given.get("words", ()))
 
     def _classes_of(self, example: Example, grid: WordGrid) -> npt.NDArray[np.int64]:
