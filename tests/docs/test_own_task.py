@@ -37,8 +37,8 @@ def _install(place: Path, code: str, project: dict[str, dict[str, str]]) -> None
 
 def _write_files(place: Path) -> None:
     rows = [f"a {word} {noun}\t{level}" for level, word in enumerate(LEVELS, start=1) for noun in NOUNS]
-    for name in ("train.tsv", "dev.tsv"):
-        (place / name).write_text("text\tlabel\n" + "\n".join(rows * 4) + "\n", encoding="utf-8")
+    for name, times in (("train.tsv", 4), ("dev.tsv", 3)):
+        (place / name).write_text("text\tlabel\n" + "\n".join(rows * times) + "\n", encoding="utf-8")
     (place / "reviews.txt").write_text("a great song\na bad room\n", encoding="utf-8")
     tokenizer = train_tokenizer([row.split("\t")[0] for row in rows] * 3, vocab_size=100)
     config = ClassicConfig(

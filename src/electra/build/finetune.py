@@ -356,7 +356,9 @@ class Setting:
         """The task with what it chose in an evaluation."""
         if not evaluation.chosen:
             return self.task
-        return task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
+        task = task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
+        assert isinstance(task, TrainableTask)
+        return task
 
     def export(self, t: Training, opened: Opened) -> None:
         """The model of the best evaluation, or, if there was none, as it is now."""
