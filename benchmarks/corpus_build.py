@@ -12,7 +12,8 @@ also cleans, finds sentences, shuffles, hashes and syncs. The peer is `Dataset.m
 has imported everything; timed are the map alone, which leaves its output on the disk, and the way from text files to
 `save_to_disk`. It calls the tokenizers library directly (`encode_batch_fast`, which keeps no offsets, is its fastest way).
 
-`--memory` builds 10, 50 and 500 MB, DATA over and over, and prints the sum of the peaks of the build's processes.
+`--memory` builds 10, 50 and 500 MB, DATA over and over, without and with `--duplicates near`, and prints the sum of the peaks
+of the build's processes. With duplicates most of the 500 MB are read, compared and dropped.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def report(taken: dict[str, list[dict[str, Any]]], size: int, given: argparse.Na
 
 
 def memory(data: Path, work: Path, given: argparse.Namespace) -> None:
-    """Peak memory for inputs of 10, 50 and 500 MB; the first one is less than a shard."""
+    """Peak memory for inputs of 10, 50 and 500 MB, without and with a look for duplicates."""
     text = b"\n\n".join(path.read_bytes() for path in sorted(data.glob("*.txt")))
     rows = []
     for megabytes in (10, 50, 500):
@@ -132,19 +133,27 @@ def memory(data: Path, work: Path, given: argparse.Namespace) -> None:
                 file.write(piece if len(piece) == len(text) else piece[: piece.rfind(b"\n")] + b"\n" * 2)
                 if len(piece) < len(text):
                     break
-        began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "electra", *map(str, build(source, work))], stdout=subprocess.DEVNULL)
-        peaks = dict[int, int]()
-        watching = threading.Thread(target=watch, args=(process.pid, peaks))
-        watching.start()
-        if process.wait():
-            sys.exit("the build failed")
-        watching.join()
-        rows.append({"megabytes": megabytes, "peak_mb": round(sum(peaks.values()) / 1024), "processes": len(peaks),
-                     "seconds": round(time.perf_counter() - began, 1)})  # fmt: skip
-        print(f"{megabytes} MB of text: peak {rows[-1]['peak_mb']} MB in {len(peaks)} processes, {rows[-1]['seconds']} s")
-        shutil.rmtree(work / "corpus")
+        for duplicates in ("none", "near"):
+            began = time.perf_counter()
+            peaks = peaks_of([*build(source, work), "--duplicates", duplicates])
+            shutil.rmtree(work / "corpus")
+            rows.append({"megabytes": megabytes, "duplicates": duplicates, "peak_mb": round(sum(peaks) / 1024),
+                         "of_each_mb": [round(peak / 1024) for peak in peaks], "processes": len(peaks),
+                         "seconds": round(time.perf_counter() - began, 1)})  # fmt: skip
+            print(rows[-1], flush=True)
     save(given, "memory", {"rows": rows})
+
+
+def peaks_of(arguments: list[str | Path]) -> list[int]:
+    """The peak memory, in kB, of each process of a command."""
+    process = subprocess.Popen([sys.executable, "-m", "electra", *map(str, arguments)], stdout=subprocess.DEVNULL)
+    peaks = dict[int, int]()
+    watching = threading.Thread(target=watch, args=(process.pid, peaks))
+    watching.start()
+    if process.wait():
+        sys.exit("the build failed")
+    watching.join()
+    return list(peaks.values())
 
 
 def watch(process: int, peaks: dict[int, int]) -> None:

@@ -52,9 +52,9 @@ def corpus_build() -> list[str]:
                 for side in result["sides"])  # fmt: skip
         lines += [*table(["side", "median s", "MB/s", "our speed"], rows), ""]
     for name, result in load("corpus_memory-*.json"):
-        lines += [f"`{name}`: peak memory of all processes of a build.", ""]
-        rows = ([row["megabytes"], row["peak_mb"], row["processes"]] for row in result["rows"])
-        lines += [*table(["MB of text", "peak MB", "processes"], rows), ""]
+        lines += [f"`{name}`: the peaks of the processes of a build, and their sum.", ""]
+        rows = ([row["megabytes"], row["duplicates"], row["peak_mb"], row["of_each_mb"]] for row in result["rows"])
+        lines += [*table(["MB of text", "--duplicates", "peak MB", "of each process"], rows), ""]
     return lines
 
 
@@ -65,8 +65,8 @@ def corpus_start() -> list[str]:
         "`python benchmarks/corpus_start.py WORK_DIR`: a synthetic corpus.",
         "",
     ]
-    head = ["result", "documents", "shards", "seconds to the first batch", "more memory, MB", "mapped cache, MB"]
-    columns = ("documents", "shards", "seconds_to_first_batch", "more_mb", "mapped_cache_mb")
+    head = ["result", "documents", "shards", "seconds to the first batch", "more memory, MB", "at its peak", "imports, MB"]
+    columns = ("documents", "shards", "seconds_to_first_batch", "more_mb", "peak_more_mb", "imports_mb")
     rows = ([name, *(f"{result[column]:,}" for column in columns)] for name, result in load("corpus_start-*.json"))
     return [*lines, *table(head, rows), ""]
 

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from electra.console import LivePanel, PlainLines, choose_console, sparkline, verdict_colour
+from electra.console import (
+    LivePanel,
+    PlainLines,
+    choose_console,
+    print_prediction,
+    sentence,
+    sparkline,
+    verdict_colour,
+)
 from electra.events import EventLog
 from electra.train.health import State
 
@@ -165,3 +173,45 @@ def test_sparkline() -> None:
     assert sparkline([3.0, 2.0, 1.0]) == "█▅▁"
     assert sparkline([1.0] * 50, width=5) == "▁▁▁▁▁"
     assert sparkline([float("nan"), 1.0]) == ""
+
+
+def test_several_runs_are_told_in_lines() -> None:
+    figures = [{"accuracy": 0.5, "collapsed": 1.0}, {"accuracy": 0.75, "collapsed": 0.0}]
+    runs = [
+        {"name": name, "seed": seed, "lr": 1e-4, "collapsed": seed == 0, "step": 8, "figures": figure}
+        for name, seed, figure in zip(("seed-0", "seed-0/retry"), (0, 1000), figures, strict=True)
+    ]
+    over = {"median": 0.75, "minimum": 0.75, "maximum": 0.75, "deviation": 0.0}
+    summary = {
+        "metric": "accuracy",
+        "runs": runs,
+        "counted": ["seed-0/retry"],
+        "spread": {"accuracy": over},
+        "model": "seed-0/retry",
+    }
+    assert (sentence({"event": "summary", **summary}) or "").splitlines() == [
+        "seed-0: seed 0, rate 0.0001: accuracy 0.5000 (collapsed)",
+        "seed-0/retry: seed 1000, rate 0.0001: accuracy 0.7500 (kept)",
+        "accuracy over 1 seed: median 0.7500, 0.7500 to 0.7500, s.d. 0.0000",
+    ]
+    assert sentence({"event": "run", **runs[0]}) == (
+        "run seed-0 (seed 0, rate 0.0001): best at step 8  accuracy 0.5000  collapsed 1.000"
+    )
+    best = {"run": "seed-0/retry", "step": 8, "figures": figures[1]}
+    assert sentence({"event": "done", "step": 16, "best": best}) == "done: 16 steps; the model is that of seed-0/retry, step 8"
+    assert sentence({"event": "settled", "step": 9, "evaluations": 3}) == "ends at step 9: nothing better in 3 evaluations"
+    evaluated = {"event": "evaluate", "step": 3, "figures": {"f1": 0.5}}
+    assert sentence({**evaluated, "best": True}) == "evaluated at step 3  f1 0.5000  (the best so far)"
+    assert sentence({**evaluated, "best": False}) == sentence(evaluated) == "evaluated at step 3  f1 0.5000"
+
+
+def test_a_vector_is_shown_by_its_beginning(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("red", {"embedding": [0.125, -0.5, 0.25, 0.0, 1.0], "pair_embedding": [0.0] * 5, "score": 0.75})
+    assert capsys.readouterr().out == "0.750  [0.125 -0.500 0.250 0.000 ...] of 5  red\n"
+
+
+def test_several_labels_and_numbers_are_shown_before_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    print_prediction("one", {"labels": [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.5}], "scores": {"a": 0.9}})
+    print_prediction("two", {"labels": [], "scores": {"a": 0.1}})
+    print_prediction("three", {"score": 3.25})
+    assert capsys.readouterr().out.splitlines() == ["a 0.900  b 0.500  one", "-  two", "3.250  three"]

@@ -45,7 +45,11 @@ FIELDS = {
     contracts.Mention: {"start": "int", "end": "int", "label": "str"},
     contracts.Reading: {"examples": "Iterator[Example]", "notes": "list[str]"},
     contracts.Unit: {"gold": "str | None", "predicted": "str | None", "score": "float"},
-    contracts.Judgement: {"units": "tuple[Unit, ...]", "values": "Mapping[str, float]"},
+    contracts.Judgement: {
+        "units": "tuple[Unit, ...]",
+        "values": "Mapping[str, float]",
+        "vectors": "npt.NDArray[np.float32] | None",
+    },
     contracts.Prediction: {"text": "str", "output": "Mapping[str, object]", "truncated": "int"},
 }
 
@@ -78,7 +82,7 @@ METHODS = {
     },
     contracts.TrainableTask: {
         "labels": "(self) -> 'tuple[str, ...]'",
-        "fit": "(self, examples: 'Sequence[Example]') -> 'Self'",
+        "fit": "(self, examples: 'Sequence[Example]') -> 'TrainableTask'",
         "head": "(self, encoder: 'nn.Module') -> 'nn.Module'",
         "loss": "(self, outputs: 'Tensor', batch: 'Batch') -> 'Losses'",
         "judge": "(self, example: 'Example', prediction: 'Prediction') -> 'Judgement'",

@@ -93,7 +93,7 @@ def test_a_pretraining_recipe_loads_and_its_networks_can_be_derived(name: str, t
 def test_a_finetuning_recipe_loads(name: str) -> None:
     given = ["task=classify", "init.from=model", "data.train=train.tsv", "run.dir=run"]
     recipe = config.load(FinetuneRecipe, [name], given)
-    assert recipe.optimizer.weight_decay == 0.0
+    assert recipe.optimizer.weight_decay == (0.01 if name.endswith("reference") else 0.0)
     assert recipe.optimizer.warmup_ratio == 0.1
     assert config.build(FinetuneRecipe, config.to_tree(recipe)) == recipe
 
@@ -103,6 +103,17 @@ def test_finetuning_has_the_values_of_the_paper(name: str, lr: float, decay: flo
     given = ["task=classify", "init.from=model", "data.train=train.tsv", "run.dir=run"]
     recipe = config.load(FinetuneRecipe, [f"finetune-{name}"], given)
     assert (recipe.optimizer.lr, recipe.optimizer.layer_decay, recipe.epochs, recipe.batch.examples) == (lr, decay, 3, 32)
+
+
+def test_the_published_codes_finetuning_has_its_values() -> None:
+    """A summed loss is written as a clip and an eps that are smaller by the batch."""
+    recipe = config.load(
+        FinetuneRecipe, ["finetune-small-reference"], ["task=classify", "init.from=m", "data.train=t", "run.dir=r"]
+    )
+    optimizer = recipe.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.bias_correction) == (1e-4, 0.01, False)
+    assert (optimizer.layer_decay, optimizer.layer_decay_rule) == (0.8, "reference")
+    assert (optimizer.clip * recipe.batch.examples, optimizer.eps * recipe.batch.examples) == (1.0, 1e-6)
 
 
 @pytest.mark.parametrize("name", PAPER)

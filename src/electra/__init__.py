@@ -45,11 +45,10 @@ def pretrain(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> 
 
 def finetune(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> Path:
     """Fine-tune, or resume; see `pretrain` for arguments and errors."""
-    from electra.build.finetune import FinetuneRecipe
-    from electra.build.finetune import finetune as run
-    from electra.config import load as load_recipe
+    from electra.build.finetune import load_recipe
+    from electra.build.sweep import finetune as run
 
-    return run(load_recipe(FinetuneRecipe, sources, assignments))
+    return run(load_recipe(sources, assignments))
 
 
 def load(model: str | Path, task: str | None = None) -> Predictor:
@@ -57,7 +56,8 @@ def load(model: str | Path, task: str | None = None) -> Predictor:
 
     Args:
         model: what a run left in `run.dir/model`, or any model directory in transformers' format.
-        task: a scoring task (`replaced`, `fill-mask`); None = the task the model was fine-tuned for.
+        task: one that needs no training (`replaced`, `fill-mask`, `embed`), or the task of an installed package that the model
+            was fine-tuned for; None = the task the model was fine-tuned for.
     """
     from electra.predict.predictor import load as load_predictor
 

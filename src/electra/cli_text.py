@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -16,11 +18,23 @@ from electra.errors import ElectraError, Preempted
 if TYPE_CHECKING:
     from electra.text.build import Progress
     from electra.text.corpus import Summary
+    from electra.text.readers import ReadOptions
     from electra.text.sample import Sample
     from electra.text.tokenizer import Tokenizer
 
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Train, extend and inspect tokenizers.")
 corpus_app = typer.Typer(no_args_is_help=True, help="Build and inspect corpora.")
+
+SampleBytes = Annotated[int, typer.Option(help="At most so many bytes of text are used, evenly from all files.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace what is in the directory.")]
+
+#: bytes of text that make a tokenizer; more hardly change it, and training takes up to 100 bytes of memory for each
+SAMPLE_BYTES = 1 << 24
+#: files whose share of a sample is shown one by one
+SHOWN_SOURCES = 20
+
+
+# -- how files are read --------------------------------------------------------------------------------------------------
 
 Unit = Annotated[
     Literal["file", "block", "line"],
@@ -40,17 +54,48 @@ Errors = Annotated[
     Literal["strict", "replace", "skip"],
     typer.Option(help="At something bad: stop and say where; put U+FFFD for bad bytes; or leave it out. All is counted."),
 ]
-SampleBytes = Annotated[int, typer.Option(help="At most so many bytes of text are used, evenly from all files.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace what is in the directory.")]
 
-#: bytes of text that make a tokenizer; more hardly change it, and training takes up to 100 bytes of memory for each
-SAMPLE_BYTES = 1 << 24
-#: files whose share of a sample is shown one by one
-SHOWN_SOURCES = 20
+
+def _read_options(
+    document: Unit = "block",
+    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
+    encoding: Encoding = None,
+    format: Kind = None,
+    errors: Errors = "strict",
+) -> ReadOptions:
+    from electra.text.readers import ReadOptions
+
+    return ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
+
+
+def _reading_files(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the options of `_read_options` in place of its parameter `options`, which is what they make."""
+    own, reading = _parameters(verb), _parameters(_read_options)
+
+    @wraps(verb)
+    def command(**given: Any) -> None:
+        verb(options=_read_options(**{name: given.pop(name) for name in reading}), **given)
+
+    order = [part for name, parameter in own.items() for part in (reading.values() if name == "options" else [parameter])]
+    order = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in order]
+    command.__signature__ = Signature(order)  # type: ignore[attr-defined]  # where typer looks
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in order}
+    return command
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """A function's parameters with their types, but for those that only type checkers import."""
+    function.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if hint != "ReadOptions"}
+    return dict(signature(function, eval_str=True).parameters)
+
+
+# -- the verbs -----------------------------------------------------------------------------------------------------------
 
 
 @tokenizer_app.command("train")
+@_reading_files
 def tokenizer_train(
+    *,
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs: .txt .jsonl .csv .tsv (.gz .zst) .parquet")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     kind: Annotated[
@@ -60,20 +105,14 @@ def tokenizer_train(
     lowercase: Annotated[bool, typer.Option(help="Lower-case everything.")] = False,
     strip_accents: Annotated[bool, typer.Option(help="Remove accents.")] = False,
     sample_bytes: SampleBytes = SAMPLE_BYTES,
-    document: Unit = "block",
-    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
-    encoding: Encoding = None,
-    format: Kind = None,
-    errors: Errors = "strict",
+    options: ReadOptions,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a tokenizer on your text."""
-    from electra.text.readers import ReadOptions
     from electra.text.sample import take_sample
     from electra.text.train_tokenizer import train
 
     _require_empty(out, overwrite)
-    options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     sample = take_sample(paths, sample_bytes, options)
     trained = train(sample.texts, vocab_size, kind=kind, lowercase=lowercase, strip_accents=strip_accents)
     _save_tokenizer(trained, out)
@@ -84,27 +123,23 @@ def tokenizer_train(
 
 
 @tokenizer_app.command("extend")
+@_reading_files
 def tokenizer_extend(
+    *,
     tokenizer: Annotated[Path, typer.Argument(help="Directory, tokenizer.json or vocab.txt; a model's directory, too.")],
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs of the domain's text: .txt .jsonl .csv ...")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
     words: Annotated[int, typer.Option(help="How many words to add.")] = 500,
     sample_bytes: SampleBytes = SAMPLE_BYTES,
-    document: Unit = "block",
-    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
-    encoding: Encoding = None,
-    format: Kind = None,
-    errors: Errors = "strict",
+    options: ReadOptions,
     overwrite: Overwrite = False,
 ) -> None:
     """Add the frequent words of a domain that a tokenizer cuts into many pieces."""
     from electra.text.extend_tokenizer import extend
-    from electra.text.readers import ReadOptions
     from electra.text.sample import take_sample
     from electra.text.tokenizer import load
 
     _require_empty(out, overwrite)
-    options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     sample = take_sample(paths, sample_bytes, options)
     extended = extend(load(tokenizer), sample.texts, words)
     _save_tokenizer(extended.tokenizer, out)
@@ -120,22 +155,19 @@ def tokenizer_extend(
 
 
 @tokenizer_app.command("inspect")
+@_reading_files
 def tokenizer_inspect(
+    *,
     tokenizer: Annotated[Path, typer.Argument(help="Directory, tokenizer.json or vocab.txt.")],
     paths: Annotated[
         list[str] | None, typer.Argument(help="Text to judge it by: files, folders, globs: .txt .jsonl .csv ...")
     ] = None,
     text: Annotated[str | None, typer.Option(help="A text to cut into tokens.")] = None,
     sample_bytes: SampleBytes = SAMPLE_BYTES,
-    document: Unit = "block",
-    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
-    encoding: Encoding = None,
-    format: Kind = None,
-    errors: Errors = "strict",
+    options: ReadOptions,
 ) -> None:
     """Show a tokenizer, how it cuts a text, and how well it suits the text of files."""
     from electra.text.inspect_tokenizer import inspect, table
-    from electra.text.readers import ReadOptions
     from electra.text.sample import take_sample
     from electra.text.tokenizer import load
 
@@ -144,7 +176,6 @@ def tokenizer_inspect(
     if text is not None:
         typer.echo(" ".join(loaded.encode(text).tokens))
     if paths:
-        options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
         sample = take_sample(paths, sample_bytes, options)
         for line in table(inspect(loaded, sample.texts)):
             typer.echo(line)
@@ -152,15 +183,13 @@ def tokenizer_inspect(
 
 
 @corpus_app.command("build")
+@_reading_files
 def corpus_build(
+    *,
     paths: Annotated[list[str], typer.Argument(help="Files, folders, globs: .txt .jsonl .csv .tsv (.gz .zst) .parquet")],
     tokenizer: Annotated[Path, typer.Option(help="Directory, tokenizer.json or vocab.txt.")],
     out: Annotated[Path, typer.Option(help="Directory to write.")],
-    document: Unit = "block",
-    text_field: TextField = ["text"],  # noqa: B006 (typer copies it)
-    encoding: Encoding = None,
-    format: Kind = None,
-    errors: Errors = "strict",
+    options: ReadOptions,
     segmenter: Annotated[
         Literal["jieba"] | None, typer.Option(help="Store where Chinese words begin, for masking by words.")
     ] = None,
@@ -194,10 +223,8 @@ def corpus_build(
     from electra.text.build import build
     from electra.text.corpus import inspect
     from electra.text.filters import FilterOptions
-    from electra.text.readers import ReadOptions
     from electra.text.tokenizer import load
 
-    options = ReadOptions(document=document, text_field=tuple(text_field), encoding=encoding, format=format, errors=errors)
     filters = FilterOptions(
         min_characters=min_characters, max_characters=max_characters, min_letters=min_letters, max_repeated=max_repeated,
         max_line_documents=max_line_documents, against=tuple(against or ()), duplicates=duplicates, similarity=similarity,
@@ -294,7 +321,8 @@ def _print_counts(counts: Mapping[str, int], samples: Mapping[str, Sequence[str]
 
 def _print_manifest(path: Path, summary: Summary) -> None:
     manifest = summary.manifest
-    typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {len(manifest.shards)} shards; "
+    shards = "1 shard" if len(manifest.shards) == 1 else f"{len(manifest.shards):,} shards"
+    typer.echo(f"{path}: {manifest.documents:,} documents, {manifest.tokens:,} tokens in {shards}; "
                f"{manifest.unknown_tokens:,} unknown; fingerprint {manifest.fingerprint}")  # fmt: skip
     if manifest.segmenter:
         typer.echo(f"  words begin where {manifest.segmenter} says")

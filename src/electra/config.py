@@ -267,6 +267,8 @@ def _expand_short_forms(annotation: Any, value: Any) -> Any:
         return value
     if typing.get_origin(annotation) in (dict, Mapping):
         return {key: _expand_short_forms(typing.get_args(annotation)[1], item) for key, item in value.items()}
+    if not _variants(annotation):
+        return value  # a table whose keys are data
     chosen = _choose(annotation, value)
     known = _annotations(chosen) if chosen is not None else {}
     return {_field_name(key): _expand_short_forms(known[key], item) if key in known else item for key, item in value.items()}
@@ -280,8 +282,12 @@ def _field_name(key: str) -> str:
 def _setting_names(value: Any) -> Any:
     """The reverse, all through a tree."""
     if isinstance(value, dict):
-        return {key.rstrip("_"): _setting_names(item) for key, item in value.items()}
+        return {_setting_name(key): _setting_names(item) for key, item in value.items()}
     return [_setting_names(item) for item in value] if isinstance(value, list) else value
+
+
+def _setting_name(key: str) -> str:
+    return key[:-1] if key.endswith("_") and keyword.iskeyword(key[:-1]) else key
 
 
 def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError:

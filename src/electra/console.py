@@ -11,7 +11,8 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -20,6 +21,7 @@ from electra.events import FIGURES, HEADLINE, Event, duration, in_order, number
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.text import Text
 
 
 #: sources whose epochs are all told
@@ -120,7 +122,15 @@ def sentence(event: Event) -> str | None:
         case "verdict":
             return f"{event['network']}: {event['verdict']} ({event['reason']})"
         case "evaluate":
-            return f"evaluated at step {event.get('step', 0):,}  {figures}"
+            return f"evaluated at step {event.get('step', 0):,}  {figures}" + "  (the best so far)" * bool(event.get("best"))
+        case "settled":
+            return f"ends at step {event['step']:,}: nothing better in {event['evaluations']} evaluations"
+        case "run":
+            return (
+                f"run {event['name']} (seed {event['seed']}, rate {event['lr']:g}): best at step {event['step']:,}  {figures}"
+            )
+        case "summary":
+            return "\n".join(summary_lines(event))
         case "warning":
             return f"warning {event.get('code') or ''}".rstrip() + f": {event['message']}"
         case "note":
@@ -129,8 +139,26 @@ def sentence(event: Event) -> str | None:
             return f"stopped: {event['reason']}"
         case "done":
             spent = f" in {duration(event['seconds'])}" if "seconds" in event else ""
-            return f"done: {event.get('step', 0):,} steps{spent}  {figures}".rstrip()
+            kept = f"; the model is that of {model_kept(event['best'])}" if event.get("best") else ""
+            return f"done: {event.get('step', 0):,} steps{spent}{kept}  {figures}".rstrip()
     return None
+
+
+def model_kept(best: Mapping[str, Any]) -> str:
+    """Which one: the step, and the run if there were several."""
+    return f"{best['run']}, step {best['step']:,}" if "run" in best else f"step {best['step']:,}"
+
+
+def summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Several runs of one recipe: each by the main metric, then median and spread over the seeds."""
+    metric, counted = summary["metric"], summary["counted"]
+    for run in summary["runs"]:
+        marks = ["collapsed"] * run["collapsed"] + ["kept"] * (run["name"] == summary["model"])
+        told = f" ({', '.join(marks)})" if marks else ""
+        yield f"{run['name']}: seed {run['seed']}, rate {run['lr']:g}: {metric} {number(run['figures'][metric])}{told}"
+    over = summary["spread"][metric]
+    yield (f"{metric} over {len(counted)} seed{'s' * (len(counted) > 1)}: median {number(over['median'])}, "
+           f"{number(over['minimum'])} to {number(over['maximum'])}, s.d. {number(over['deviation'])}")  # fmt: skip
 
 
 @dataclass
@@ -146,8 +174,10 @@ class _Seen:
 
     def take(self, event: Event) -> None:
         match event["event"]:
-            case "start":
-                self.start = event
+            case "start":  # of another run of the same recipe, perhaps
+                self.start, self.phase, self.step = event, "", {}
+                self.losses.clear()
+                self.verdicts.clear()
             case "phase":
                 self.phase = event["name"]
                 self.losses.clear()
@@ -162,7 +192,7 @@ class _Seen:
                         values.append(float(value))
                         if len(values) > 2048:  # a curve needs no more points
                             del values[::2]
-            case "warning" | "note" | "evaluate" | "stop" | "done":
+            case "warning" | "note" | "evaluate" | "settled" | "run" | "summary" | "stop" | "done":
                 note = (sentence(event) or "").encode(errors="backslashreplace").decode()  # lone surrogates of file names
                 self.notes = [*self.notes, note][-4:]
 
@@ -279,7 +309,8 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
 
 
 def print_prediction(text: str, output: Mapping[str, Any]) -> None:
-    """One prediction for a person: labels with their score, tokens coloured by how likely they were replaced, filled gaps."""
+    """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how likely
+    they were replaced, filled gaps, answers with their place."""
     from rich.console import Console
     from rich.text import Text
 
@@ -293,12 +324,46 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(line.append(text[end:]))
         doubts = sorted(output["tokens"], key=lambda token: -float(token["score"]))[:3]
         console.print("   " + "  ".join(f"{token['token']} {token['score']:.2f}" for token in doubts), style="dim")
+    elif "entities" in output:
+        console.print(_with_entities(text, output["entities"]))
     elif "masks" in output:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
+    elif "answer" in output:
+        console.print(Text(f"{output['answer'] or '(no answer)'} {float(output['score']):.3f}  {text}"))
+        if output.get("file"):
+            console.print(Text(f"   {output['file']}, characters {output['start']} to {output['end']}", style="dim"))
+        if output.get("note"):
+            console.print(Text(f"   {output['note']}", style="dim"))
+    elif "head" in output:
+        relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
+        console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))
+    elif "embedding" in output:
+        begin = " ".join(f"{number:.3f}" for number in output["embedding"][:4])
+        cosine = f"{output['score']:.3f}  " if "score" in output else ""
+        console.print(Text(f"{cosine}[{begin} ...] of {len(output['embedding'])}  {text}"))
     else:
-        console.print(Text(f"{output.get('label')} {float(output.get('score', 0.0)):.3f}  {text}"))
+        given = output.get("labels", [output])  # several labels, one, or a number alone
+        shown = "  ".join(f"{one.get('label', '')} {float(one.get('score', 0.0)):.3f}".strip() for one in given)
+        console.print(Text(f"{shown or '-'}  {text}"))
+
+
+def _with_entities(text: str, entities: Sequence[Mapping[str, Any]]) -> Text:
+    """The text with each span in a colour, its label and score behind it: `[Ada Lovelace](PER 0.98) wrote`."""
+    from rich.text import Text
+
+    line, end = Text(), 0
+    for entity in entities:
+        colour = _ENTITY_COLOURS[zlib.crc32(entity["entity_group"].encode()) % len(_ENTITY_COLOURS)]
+        line.append(text[end : entity["start"]])
+        line.append(f"[{text[entity['start'] : entity['end']]}]", style=f"bold {colour}")
+        line.append(f"({entity['entity_group']} {entity['score']:.2f})", style=f"dim {colour}")
+        end = entity["end"]
+    return line.append(text[end:])
+
+
+_ENTITY_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def _doubt_style(score: float) -> str:

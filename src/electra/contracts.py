@@ -213,7 +213,8 @@ class Encoded:
         tokens: int64 [n], with specials.
         types: int64 [n], 0 or 1.
         segments: int64 [n], number of the document within the row, counted from 0, not decreasing; None = one document.
-        targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L].
+        targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L], those of shape
+            [1, K], K the same for all rows, are stacked to [B, K].
         truncated: tokens of the input that did not fit.
     """
 
@@ -314,17 +315,20 @@ class Judgement:
     Args:
         units: the decisions.
         values: figures by name, for what is not a matter of labels.
+        vectors: float32 [k, D], for what only all examples together can judge (retrieval); None elsewhere, since memory grows
+            by them.
     """
 
     units: tuple[Unit, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    vectors: npt.NDArray[np.float32] | None = None
 
 
 class Task(Protocol):
     """example -> rows -> (network) -> decode: all that prediction needs. Holds its tokenizer.
 
     Attributes:
-        max_length: tokens of a row at most, with specials.
+        max_length: tokens of a row at most, with specials; of each segment, where a row holds several texts side by side.
         per_token: the network's outputs have one entry for every token; otherwise one for every row.
     """
 
@@ -356,16 +360,24 @@ class Task(Protocol):
 
 @runtime_checkable
 class TrainableTask(Task, Protocol):
-    """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop."""
+    """A task that brings a head, a loss and a score; `objectives.supervised` takes it to the loop.
+
+    Attributes:
+        whole_batch: the loss compares the examples of a step with each other, so a process takes all of its own at once: they
+            are never cut into micro-batches.
+    """
+
+    whole_batch: bool
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the head's outputs; empty where they have none."""
 
-    def fit(self, examples: Sequence[Example]) -> Self:
+    def fit(self, examples: Sequence[Example]) -> TrainableTask:
         """This task with what it takes from the examples (their labels); every one of them is checked.
 
-        Once fitted, the task only checks. An example that it cannot learn from is an `ElectraError` with file and line.
+        The examples may also decide which task it is. Once fitted, the task only checks. An example that it cannot learn
+        from is an `ElectraError` with file and line.
         """
 
     def head(self, encoder: nn.Module) -> nn.Module:

@@ -77,6 +77,14 @@ class EventLog:
         for sink in self.sinks:
             sink(record)
 
+    def sync(self) -> None:
+        """What was emitted is on the disk, whatever happens to the machine."""
+        if self._file is not None:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._cannot_write(error) from None
+
     def truncate_after(self, step: int) -> None:
         """Cut the log before the first event of a step later than `step`."""
         try:

@@ -28,7 +28,7 @@ def file_hash(path: Path) -> str:
     """blake2b (128 bits) of a file, read in pieces."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while piece := file.read(1 << 22):
+        while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
 

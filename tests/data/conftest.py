@@ -47,8 +47,11 @@ class MemoryCorpus:
         """Numbers that three divides go on with the word before them."""
         return self.tokens(shard, start, stop) % 3 != 0
 
-    def offsets(self, shard: int) -> np.ndarray:
-        return self._offsets[shard]
+    def offsets(self, shard: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._offsets[shard][start:stop]
+
+    def document_starts(self, shard: int, start: int, stop: int) -> np.ndarray:
+        return np.array([place for place in self._offsets[shard] if start < place < stop], dtype=np.int32)
 
     def sentence_ends(self, shard: int, document: int) -> np.ndarray:
         return self._ends[shard][document]

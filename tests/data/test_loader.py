@@ -331,6 +331,20 @@ def test_a_longer_example_than_the_budget_goes_alone():
     assert sorted(tuple(batch.tokens.shape) for batch, _ in loader.micro_batches(0, 0, 1)) == [(1, 50), (2, 8)]
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_whole_batch_is_never_cut(world_size):
+    loader = ExampleLoader(
+        examples=Labelled([50, 4, 4, 20, 6]), pad_id=PAD, batch_examples=4, micro_tokens=16, seed=0, whole=True
+    )
+    shapes = [[batch.tokens.shape[0] for batch, _ in loader.micro_batches(0, rank, world_size)] for rank in range(world_size)]
+    assert (
+        shapes in ([[4]], [[1]]) if world_size == 1 else shapes in ([[2], [2]], [[1], []])
+    )  # one step of an epoch is the rest
+    assert loader.positions == 200
+    with pytest.raises(ElectraError, match=r"E-R240 .*lower batch\.examples"):
+        loader.halved()
+
+
 def test_batches_come_in_another_order_each_epoch_and_not_by_length():
     loader = ExampleLoader(
         examples=Labelled([3 + n % 60 for n in range(600)]), pad_id=PAD, batch_examples=10, micro_tokens=9999, seed=0

@@ -41,7 +41,7 @@ def test_every_verb_leaves_what_the_next_one_takes(place: Any) -> None:
 
 def test_a_corpus_and_a_tokenizer_can_be_looked_at(place: Any, done: Done) -> None:
     told = done("corpus", "inspect", place.corpus)
-    assert re.search(r"410 documents, [\d,]+ tokens in 1 shards; \d+ unknown", told)
+    assert re.search(r"410 documents, [\d,]+ tokens in 1 shard; \d+ unknown", told)
     assert "sample 1: " in told
     assert "[CLS] the dog" in done("tokenizer", "inspect", place.tokenizer, "--text", "the dog")
 

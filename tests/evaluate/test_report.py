@@ -168,6 +168,19 @@ def test_a_fine_tuning_run(tmp_path: Path) -> None:
     assert "evaluated at step 40: accuracy 0.9000" in summary
 
 
+def test_the_step_of_the_model_that_is_kept_is_told(tmp_path: Path) -> None:
+    with EventLog(tmp_path / "events.jsonl") as log:
+        log.emit("start", recipe="finetune", steps=30)
+        for step, accuracy in ((10, 0.7), (20, 0.9), (30, 0.8)):
+            log.emit("step", step=step, steps=30, phase="supervised", figures={"loss": 1 / step})
+            log.emit("evaluate", step=step, figures={"accuracy": accuracy}, best=step < 30)
+        log.emit("done", step=30, best={"step": 20, "figures": {"accuracy": 0.9}}, model="run/model")
+    assert "run/model, of step 20, the best by accuracy" in read(tmp_path).text
+    assert text_summary(tmp_path).splitlines()[-2:] == [
+        "  evaluated at step 30: accuracy 0.8000", "  the model is that of step 20: accuracy 0.9000",
+    ]  # fmt: skip
+
+
 def test_a_run_before_its_first_step(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text("{}", encoding="utf-8")
     page = read(tmp_path)

@@ -10,7 +10,7 @@ import torch
 from electra.contracts import Example
 from electra.data.loader import collate
 from electra.errors import ElectraError
-from electra.evaluate.run import evaluate, evaluate_file
+from electra.evaluate.run import evaluate_file, examination
 from electra.models.encoder import build_encoder
 from electra.models.heads import RtdHead
 from electra.models.model_dir import Provenance
@@ -49,7 +49,7 @@ def model(bias: float = 0.0) -> Supervised:
 def test_the_figures_are_those_of_the_predictions() -> None:
     predictor = Predictor(model().model, TASK)
     said = [prediction.output["label"] for prediction in predictor.predict(EXAMPLES)]
-    scores = evaluate(predictor, EXAMPLES)
+    scores = examination(predictor, EXAMPLES).figures()
     assert next(iter(scores)) == "accuracy"
     assert scores["accuracy"] == sum(label == example.target for label, example in zip(said, EXAMPLES, strict=True)) / 4
     assert scores["majority_share"] == 0.5
@@ -57,23 +57,24 @@ def test_the_figures_are_those_of_the_predictions() -> None:
 
 def test_the_size_of_batches_changes_nothing() -> None:
     network = model().model
-    assert evaluate(Predictor(network, TASK, batch_tokens=8), EXAMPLES) == evaluate(Predictor(network, TASK), EXAMPLES)
+    small, large = (examination(Predictor(network, TASK, batch_tokens=size), EXAMPLES).figures() for size in (8, 4096))
+    assert small == large
 
 
 def test_examples_without_a_known_label_are_refused_by_name() -> None:
     predictor = Predictor(model().model, TASK)
     with pytest.raises(ElectraError, match="E-D320"):
-        evaluate(predictor, [])
+        examination(predictor, []).figures()
     with pytest.raises(ElectraError, match=r"E-D321 dev\.tsv:9"):
-        evaluate(predictor, [*EXAMPLES, Example(text="x", where="dev.tsv:9")])
+        examination(predictor, [*EXAMPLES, Example(text="x", where="dev.tsv:9")])
     with pytest.raises(ElectraError, match=r"E-D312 dev\.tsv:9"):
-        evaluate(predictor, [*EXAMPLES, Example(text="x", target="po", where="dev.tsv:9")])
+        examination(predictor, [*EXAMPLES, Example(text="x", target="po", where="dev.tsv:9")])
 
 
 def test_a_scoring_task_has_nothing_to_evaluate() -> None:
     network = ReplacedNetwork(build_encoder(CONFIG), RtdHead(CONFIG))
     with pytest.raises(ElectraError, match="E-C305"):
-        evaluate(Predictor(network, Replaced(ReplacedConfig(), TOKENIZER)), EXAMPLES)
+        examination(Predictor(network, Replaced(ReplacedConfig(), TOKENIZER)), EXAMPLES)
 
 
 def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> None:
@@ -84,13 +85,13 @@ def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> N
     objective.export(tmp_path / "model")
     result = evaluate_file(tmp_path / "model", data)
     examples = list(TASK.read(data).examples)
-    assert result["metrics"] == evaluate(Predictor(objective.model, TASK), examples)
+    assert result["metrics"] == examination(Predictor(objective.model, TASK), examples).figures()
     assert (result["examples"], result["truncated"], result["truncated_tokens"]) == (5, 1, 4)
     assert result["labels"] == ["neg", "pos"]
     confusion = result["confusion"]
     assert isinstance(confusion, list)
     assert [sum(row) for row in confusion] == [2, 3]
-    assert result["warnings"] == ["1 of 5 texts were cut to 8 tokens"]
+    assert result["warnings"] == ["1 of 5 inputs were cut: 4 tokens not seen"]
 
 
 def test_a_collapsed_model_is_called_so(tmp_path: Path) -> None:

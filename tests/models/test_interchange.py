@@ -8,8 +8,8 @@ from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
-from electra.models.heads import ClassificationHead, MlmHead, RtdHead
-from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, to_transformers
+from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
+from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, head_of, to_transformers
 from electra.models.modern import ModernConfig
 
 AnyConfig = ClassicConfig | ModernConfig
@@ -21,11 +21,22 @@ def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -
     config: AnyConfig = classic if ARCHITECTURES[architecture].family == "classic" else modern
     state = {f"encoder.{name}": torch.randn_like(tensor) for name, tensor in build_encoder(config).state_dict().items()}
     kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
-    for kind, head in (("mlm_head", MlmHead(config)), ("rtd_head", RtdHead(config)),
-                       ("classification_head", ClassificationHead(config, 5))):  # fmt: skip
-        if kind in kinds:
-            state |= {f"{kind}.{name}": torch.randn_like(tensor) for name, tensor in head.state_dict().items()}
+    heads = {"mlm_head": MlmHead(config), "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
+             "classification_head": ClassificationHead(config, 5), "choice_head": ChoiceHead(config),
+             "span_head": SpanHead(config)}  # fmt: skip
+    if isinstance(config, ClassicConfig):
+        heads["two_layer_head"] = TwoLayerHead(config, 5)
+    for kind in kinds:
+        state |= {f"{kind}.{name}": torch.randn_like(tensor) for name, tensor in heads[kind].state_dict().items()}
     return state
+
+
+def exported(classic: ClassicConfig) -> dict[str, Tensor]:
+    """An encoder under our head of one layer."""
+    state = state_for("ElectraModel", classic, ModernConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1,
+                                                            num_attention_heads=2, intermediate_size=8))  # fmt: skip
+    head = ClassificationHead(classic, 5).state_dict()
+    return state | {f"classification_head.{name}": torch.randn_like(tensor) for name, tensor in head.items()}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,13 +90,22 @@ def test_part_of_a_fused_weight_is_unexpected(classic: ClassicConfig, modern: Mo
         from_transformers(foreign, "ElectraModel")
 
 
+def test_one_layer_is_told_from_two(classic: ClassicConfig) -> None:
+    architecture = "ElectraForSequenceClassification"
+    state = exported(classic)
+    foreign = to_transformers(state, architecture)
+    again = from_transformers(foreign, architecture).state
+    assert again.keys() == state.keys()
+    assert all(torch.allclose(again[name], tensor, atol=1e-5) for name, tensor in state.items())
+    assert head_of(again, architecture) == "classification_head"
+    tuned = from_transformers(foreign | {"classifier.dense.weight": torch.randn(16, 16)}, architecture).state
+    assert head_of(tuned, architecture) == "two_layer_head"
+    assert to_transformers(tuned, architecture).keys() == foreign.keys()
+
+
 def test_heads_of_another_make_are_refused(classic: ClassicConfig, modern: ModernConfig) -> None:
     architecture = "ElectraForSequenceClassification"
-    foreign = to_transformers(state_for(architecture, classic, modern), architecture)
-    tuned = foreign | {"classifier.dense.weight": torch.randn(16, 16)}
-    for bad in (tuned, foreign | {"classifier.dense.weight": torch.zeros(3)}):
-        with pytest.raises(ElectraError, match="E-M212"):
-            from_transformers(bad, architecture)
+    foreign = to_transformers(exported(classic), architecture)
     with pytest.raises(ElectraError, match=r"E-M210.*missing.*classifier\.dense\.bias"):
         from_transformers({name: t for name, t in foreign.items() if name != "classifier.dense.bias"}, architecture)
     tagger = to_transformers(state_for(MODERN_DISCRIMINATOR, classic, modern), MODERN_DISCRIMINATOR)

@@ -14,7 +14,8 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
 from electra.models.heads import ClassificationHead, MlmHead, RtdHead
-from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
+from electra.models.importing import import_model
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state, tie
 from electra.text.tokenizer import Tokenizer

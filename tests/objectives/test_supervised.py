@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from electra.contracts import Batch, Example, Noise, Objective, Phase
 from electra.data.loader import ExampleLoader, collate
@@ -16,11 +18,12 @@ from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
 from electra.models.model_dir import Provenance
 from electra.models.modern import ModernConfig
-from electra.objectives.supervised import Supervised
+from electra.objectives.supervised import DecayRule, Freeze, Supervised
 from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import EncodedExamples
 from electra.text.train_tokenizer import train as train_tokenizer
+from electra.train.optim import AdamWConfig, Optimizers
 
 SENTENCES = ["the good film", "a bad film", "it was good", "it was so bad", "good", "bad", "the film was good", "bad play"]
 TOKENIZER = train_tokenizer(SENTENCES * 3, vocab_size=80)
@@ -89,7 +92,7 @@ def test_every_parameter_has_its_depth(config: ClassicConfig | ModernConfig) -> 
     objective = supervised(config)
     depths = objective.layer_depths()
     assert set(depths) == {f"model.{name}" for name, _ in objective.networks["model"].named_parameters()}
-    assert objective.head_depth == 4
+    assert objective.decay_exponents("fixed")["model.head.classifier.weight"] == 0
     by_part: dict[str, set[int]] = {}
     for name, depth in depths.items():
         part = ".".join(name.split(".")[1 : 4 if ".layers." in name else 3])
@@ -97,6 +100,66 @@ def test_every_parameter_has_its_depth(config: ClassicConfig | ModernConfig) -> 
     expected = {"encoder.embeddings": {0}, "head": {4}} | {f"encoder.layers.{i}": {i + 1} for i in range(3)}
     expected |= {"encoder.final_norm": {3}} if config.type == "modern" else {"encoder.embeddings_project": {0}}
     assert by_part == expected
+
+
+@families
+@pytest.mark.parametrize(("rule", "last", "first", "embeddings"), [("fixed", 1, 3, 4), ("reference", 2, 4, 5)])
+def test_exponents_of_layer_wise_decay(
+    config: ClassicConfig | ModernConfig, rule: DecayRule, last: int, first: int, embeddings: int
+) -> None:
+    """3 layers; `reference` as published: embeddings depth 0, layer i depth i + 1, head n + 2, the exponent n + 2 - depth."""
+    found = supervised(config).decay_exponents(rule)
+    by_part = {name.removeprefix("model.encoder."): exponent for name, exponent in found.items()}
+    assert {exponent for name, exponent in by_part.items() if name.startswith("model.head")} == {0}
+    assert {exponent for name, exponent in by_part.items() if name.startswith("layers.2.")} == {last}
+    assert {exponent for name, exponent in by_part.items() if name.startswith("layers.0.")} == {first}
+    assert {exponent for name, exponent in by_part.items() if name.startswith("embeddings")} == {embeddings}
+    assert by_part.get("final_norm.weight", last) == last
+
+
+@families
+@pytest.mark.parametrize("freeze", ["nothing", "embeddings", 1, 2, 3, "encoder"])
+def test_what_is_frozen_stays_and_the_rest_learns(config: ClassicConfig | ModernConfig, freeze: Freeze) -> None:
+    torch.manual_seed(0)
+    objective = Supervised(build_encoder(config), TASK, PROVENANCE, freeze)
+    deepest = {"nothing": -1, "embeddings": 0, "encoder": 3}[freeze] if isinstance(freeze, str) else freeze
+    depths = objective.layer_depths()
+    before = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
+    optimizers = Optimizers(objective.networks, AdamWConfig(lr=0.1, warmup_ratio=0.0, weight_decay=0.1), steps=9)
+    assert {f"model.{name}" for name in optimizers.parameters["model"]} == {n for n in depths if depths[n] > deepest}
+    objective.train()
+    for _ in range(2):  # the first gradients of a matrix before one that is 0 are 0
+        batch = batch_of(EXAMPLES)
+        objective(batch, noise(batch), PHASE).terms["classify"].total.backward()
+        optimizers.clip(["model"])
+        optimizers.step(["model"], 0)
+    moved = {name for name, parameter in objective.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {name for name in depths if depths[name] > deepest}
+
+
+@pytest.mark.parametrize("freeze", ["embeddings", 2, "encoder"])
+def test_what_is_frozen_runs_without_dropout_and_without_gradient(freeze: Freeze) -> None:
+    config = dataclasses.replace(CONFIGS[0], hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)  # type: ignore[type-var]
+    torch.manual_seed(0)
+    objective = Supervised(build_encoder(config), TASK, PROVENANCE, freeze)
+    encoder, seen = objective.model.encoder, dict[str, list[Tensor]]()
+    for name, module in (("embeddings", encoder.embeddings), ("1", encoder.layers[1]), ("2", encoder.layers[2])):
+        module.register_forward_hook(lambda _, given, output, name=name: seen.setdefault(name, []).append(output))
+    objective.train()
+    for _ in range(2):
+        objective(batch_of(EXAMPLES), noise(batch_of(EXAMPLES)), PHASE)
+    frozen = {"embeddings": {"embeddings"}, 2: {"embeddings", "1"}, "encoder": {"embeddings", "1", "2"}}[freeze]
+    for name, (first, second) in seen.items():
+        assert torch.equal(first, second) == (name in frozen), name
+        assert first.requires_grad == (name not in frozen), name
+    Predictor(objective.model, TASK).predict(["good"])
+    assert objective.train().eval().training is False
+
+
+@pytest.mark.parametrize("layers", [0, 4, -1])
+def test_layers_that_are_not_there_cannot_be_frozen(layers: int) -> None:
+    with pytest.raises(ElectraError, match=rf"E-C454 freeze: {layers} lowest layers, but the encoder has 3"):
+        Supervised(build_encoder(CONFIGS[0]), TASK, PROVENANCE, layers)
 
 
 def test_rows_longer_than_the_positions_are_refused() -> None:

@@ -14,10 +14,23 @@ from electra.contracts import Batch, Packed, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
-from electra.models.heads import ClassificationHead, MlmHead, Pooling, RtdHead, TokenHead
-from electra.models.model_dir import Provenance, import_model, load_model_dir, save_model_dir
+from electra.models.heads import (
+    ChoiceHead,
+    ClassificationHead,
+    MlmHead,
+    Pooling,
+    RtdHead,
+    SpanHead,
+    TokenHead,
+    TwoLayerHead,
+)  # fmt: skip
+from electra.models.importing import import_model
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import tie
+from electra.predict import predictor
+from electra.predict.predictor import load as predictor_of
+from electra.tasks.embed import Embed, EmbedConfig
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
 
@@ -166,6 +179,91 @@ def test_masked_language_models_classifiers_and_encoders(
     torch.testing.assert_close(head(hidden[real], replace(batch, layout=packed)), head(hidden, batch), atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("family", [classic, modern])
+@torch.no_grad()
+def test_answers_in_texts(family: type[ClassicConfig], tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = family(tokenizer)  # type: ignore[call-arg]
+    main, head = build_encoder(config), SpanHead(config).eval()
+    for network in (main, head):
+        shaken(network)
+    save_model_dir(tmp_path / "ours", encoder=main, head=head, provenance=provenance)
+    inputs = their_inputs(tmp_path / "ours")
+    batch = as_batch(inputs)
+    reader = load("AutoModelForQuestionAnswering", tmp_path / "ours")
+    said = reader(**inputs)
+    compare(head(hidden_of(main, inputs), batch), torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+    shaken(reader)
+    reader.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    said = reader(**inputs)
+    imported = import_model(tmp_path / "theirs", tmp_path / "again")
+    assert isinstance(imported.task_head, SpanHead)
+    logits = imported.task_head(hidden_of(imported.encoder, inputs), batch)
+    compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+
+
+@torch.no_grad()
+def test_a_reader_of_the_bert_family_is_imported(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 24, "max_position_embeddings": 32}  # fmt: skip
+    reader = transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes)).eval()
+    shaken(reader)
+    reader.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    inputs = their_inputs(tmp_path / "theirs")
+    said = reader(**inputs)
+    assert isinstance(imported.task_head, SpanHead)
+    logits = imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs))
+    compare(logits, torch.stack([said.start_logits, said.end_logits], dim=-1), inputs)
+
+
+@pytest.mark.parametrize(("family", "pooling"), [(classic, "cls"), (modern, "cls"), (modern, "mean")])
+@torch.no_grad()
+def test_multiple_choice(
+    family: type[ClassicConfig], pooling: Pooling, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = family(tokenizer)  # type: ignore[call-arg]
+    main, head = build_encoder(config), ChoiceHead(config, pooling=pooling)
+    for network in (main, head):
+        shaken(network)
+    head.eval()
+    save_model_dir(tmp_path / "m", encoder=main, head=head, provenance=provenance)
+    inputs = their_inputs(tmp_path / "m")  # three choices of one question
+    theirs = load("AutoModelForMultipleChoice", tmp_path / "m")(**{name: tensor[None] for name, tensor in inputs.items()})
+    alone = replace(as_batch(inputs), targets={"texts": torch.ones(len(TEXTS), dtype=torch.int64)})
+    ours = head(hidden_of(main, inputs), alone)
+    torch.testing.assert_close(ours.T, theirs.logits, atol=1e-5, rtol=1e-5)
+    again = load_model_dir(tmp_path / "m")
+    assert type(again.task_head) is ChoiceHead
+    torch.testing.assert_close(again.task_head(hidden_of(again.encoder, inputs), alone), ours, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("family", [classic, modern])
+def test_sentence_transformers_has_our_vectors(
+    family: type[ClassicConfig], pooling: Pooling, tokenizer: Tokenizer, provenance: Provenance, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    torch.manual_seed(0)
+    main = build_encoder(family(tokenizer))  # type: ignore[call-arg]
+    shaken(main)
+    task = Embed(EmbedConfig(max_length=10, pooling=pooling), tokenizer)
+    save_model_dir(tmp_path / "m", encoder=main, head=task.head(main), task=task.to_json(), provenance=provenance)
+    texts = [*TEXTS, "a cat " * 20]  # the last one is cut
+    ours = [prediction.output["embedding"] for prediction in predictor.load(tmp_path / "m").predict(texts)]
+    loaded = library.SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    torch.testing.assert_close(torch.tensor(ours), torch.from_numpy(loaded.encode(texts)), atol=1e-5, rtol=1e-5)
+    loaded.save(str(tmp_path / "theirs"))
+    imported = import_model(tmp_path / "theirs", tmp_path / "again")
+    assert imported.task == {"type": "embed", "pooling": pooling, "max_length": 10}
+    back = [prediction.output["embedding"] for prediction in predictor.load(tmp_path / "again").predict(TEXTS)]
+    torch.testing.assert_close(torch.tensor(back), torch.tensor(ours[:3]), atol=1e-6, rtol=1e-6)
+
+
 def test_a_classic_encoder_is_not_read_by_its_mean(tokenizer: Tokenizer) -> None:
     with pytest.raises(ElectraError, match="E-C314"):
         ClassificationHead(classic(tokenizer), 3, pooling="mean")
@@ -206,6 +304,65 @@ def test_what_transformers_saves_we_import(source: str, tokenizer: Tokenizer, tm
     elif imported.rtd_head is not None:
         hidden = imported.rtd_head(hidden)
     compare(hidden, expected, inputs)
+
+
+PROBLEMS = [(None, 3), ("single_label_classification", 2), ("multi_label_classification", 3), ("regression", 1)]
+
+
+@pytest.mark.parametrize(("problem", "outputs"), PROBLEMS)
+@torch.no_grad()
+def test_classifiers_that_transformers_trained_predict_the_same(
+    problem: str | None, outputs: int, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Two layers of their own, no task.json: the labels and what they mean come from config.json."""
+    torch.manual_seed(0)
+    cls = transformers.ElectraForSequenceClassification
+    config = cls.config_class(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, embedding_size=8, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=32, pad_token_id=tokenizer.pad_id, problem_type=problem,
+        id2label={index: f"label {index}" for index in range(outputs)},
+    )  # fmt: skip
+    model = cls(config).eval()
+    shaken(model)
+    model.classifier.out_proj.weight.mul_(20)
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert isinstance(imported.task_head, TwoLayerHead)
+    expected = model(**their_inputs(tmp_path / "theirs")).logits
+    again = load("AutoModelForSequenceClassification", tmp_path / "ours")
+    torch.testing.assert_close(again(**their_inputs(tmp_path / "theirs")).logits, expected, atol=1e-6, rtol=1e-6)
+    assert (again.config.problem_type, again.config.id2label) == (problem, config.id2label)
+    for place in ("theirs", "ours"):
+        for logits, said in zip(expected, predictor_of(tmp_path / place).predict(TEXTS), strict=True):
+            match problem:
+                case "regression":
+                    assert said.output == {"score": pytest.approx(float(logits), abs=1e-5)}
+                case "multi_label_classification":
+                    scores = dict(zip(config.id2label.values(), logits.sigmoid().tolist(), strict=True))
+                    assert said.output["scores"] == pytest.approx(scores, abs=1e-5)
+                case _:
+                    best = int(logits.argmax())
+                    score = pytest.approx(float(logits.softmax(-1)[best]), abs=1e-5)
+                    assert said.output == {"label": f"label {best}", "score": score}
+
+
+@torch.no_grad()
+def test_a_tagger_of_bert_is_read(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cls = transformers.BertForTokenClassification
+    model = cls(cls.config_class(
+        vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32, pad_token_id=tokenizer.pad_id, id2label={0: "O", 1: "B-A", 2: "I-A"},
+    )).eval()  # fmt: skip
+    shaken(model)
+    model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    inputs = their_inputs(tmp_path / "theirs")
+    assert isinstance(imported.task_head, TokenHead)
+    assert imported.labels == ("O", "B-A", "I-A")
+    compare(imported.task_head(hidden_of(imported.encoder, inputs), as_batch(inputs)), model(**inputs).logits, inputs)
 
 
 @torch.no_grad()

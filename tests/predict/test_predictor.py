@@ -231,7 +231,9 @@ def test_a_model_without_what_the_task_needs_says_so(tmp_path: Path) -> None:
         ({"type": "classify", "labels": ["a", "b"], "max_length": 10**9}, "E-C313"),
         ({"type": "classify"}, "E-C302"),
         ({"type": "classify", "labels": ["a", "b"], "module": "os"}, "E-C004"),
-        ({"type": "os.system"}, "E-C004"),
+        ({"type": "os.system"}, "E-M335"),
+        ({"type": ["classify"]}, "E-C004"),
+        ({}, "E-C004"),
     ],
 )
 def test_a_task_json_that_does_not_fit_is_refused(tmp_path: Path, task: dict[str, object], code: str) -> None:

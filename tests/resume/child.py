@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from electra.build import finetune, pretrain
+from electra.build import finetune, pretrain, sweep
 from electra.cli import main
 
 given: dict[str, Any] = globals()["GIVEN"]
@@ -43,7 +43,7 @@ def arm(module: str, name: str, call: int, signals: list[int]) -> None:
 
 torch.set_num_threads(given["threads"])
 resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_limit"], resource.RLIM_INFINITY))
-for room in (pretrain, finetune):
+for room in (pretrain, finetune, sweep):
     room.write_report = lambda directory: directory  # type: ignore[assignment]  # pictures take longer than the run
 pretrain._PROBE_SECONDS = 0.0  # the dry batch of each phase alone, so that calls can be counted
 for moment in given["moments"]:

@@ -301,29 +301,78 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_exits_4(
     assert Ended.of(run.directory) == uninterrupted("test-classic")
 
 
-def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
-    server: ForkServerContext, whole: Callable[[str], Path], documents: list[str], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def tuning(whole: Callable[[str], Path], documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two languages to tell apart, two epochs of 8 steps, the last of which has fewer examples."""
+    place = tmp_path_factory.mktemp("labels")
     rows = [f"{'en' if document.isascii() else 'zh'}\t{document}" for document in documents[:120]]
-    (tmp_path / "train.tsv").write_text("label\ttext\n" + "\n".join(rows[:58]) + "\n", encoding="utf-8")
-    (tmp_path / "dev.tsv").write_text("label\ttext\n" + "\n".join(rows[90:]) + "\n", encoding="utf-8")
+    (place / "train.tsv").write_text("label\ttext\n" + "\n".join(rows[:58]) + "\n", encoding="utf-8")
+    (place / "dev.tsv").write_text("label\ttext\n" + "\n".join(rows[90:]) + "\n", encoding="utf-8")
     model = whole("test-classic") / "model"
-    places = [f"init.from={model}", f"data.train={tmp_path / 'train.tsv'}", f"data.dev={tmp_path / 'dev.tsv'}"]
-    argv = ["finetune", "task=classify", *places, "epochs=2", "batch.examples=8", "batch.micro_tokens=256", "precision=bf16"]
+    files = [f"init.from={model}", f"data.train={place / 'train.tsv'}", f"data.dev={place / 'dev.tsv'}"]
+    return ["finetune", "task=classify", *files, "epochs=2", "batch.examples=8", "batch.micro_tokens=256", "precision=bf16"]
+
+
+def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
+    server: ForkServerContext, tuning: list[str], tmp_path: Path
+) -> None:
     undisturbed, run = (
-        Runner(server, [*argv, "loop.log_steps=3", "loop.save_minutes=0.001"], tmp_path / name) for name in ("whole", "run")
+        Runner(server, [*tuning, "loop.log_steps=3", "loop.save_minutes=0.001"], tmp_path / name) for name in ("whole", "run")
     )
     assert undisturbed.run() == 0, undisturbed.output()
     assert [event["step"] for event in undisturbed.events("evaluate")] == [8, 16]
     forwards = "electra.objectives.supervised", "Supervised.forward"
     assert run.run((*forwards, 12, [SIGTERM])) == 75, run.output()  # the first ones are of the dry batch
-    evaluation = "electra.build.finetune", "figures"
+    assert not (run.directory / "model").exists(), "nothing was evaluated yet"
+    batches = "electra.tasks.common", "TaskNetwork.forward"
+    evaluation = "electra.build.finetune", "examination"
     assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL
-    assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()
+    assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()  # before its first batch
     assert run.events("stop")[-1]["step"] == 8
+    assert run.events("evaluate") == []
+    assert run.run((*batches, 2, [SIGTERM])) == 75, run.output()  # the evaluation of step 8 again, and a step
+    assert (run.directory / "model" / "task.json").is_file(), "what is best so far"
     assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL  # after the last step, before its checkpoint
     assert run.run() == 0, run.output()
     assert Ended.of(run.directory) == Ended.of(undisturbed.directory)
-    scores = [[event["figures"] for event in each.events("evaluate")] for each in (run, undisturbed)]
+    scores = [[(event["figures"], event["best"]) for event in each.events("evaluate")] for each in (run, undisturbed)]
     assert scores[0] == scores[1]
+
+
+def test_the_best_model_outlives_kills(server: ForkServerContext, tuning: list[str], tmp_path: Path) -> None:
+    """A rate so high that the first of eight evaluations is not the last's equal; patience, frozen layers."""
+    often = ["evaluation.steps=2", "evaluation.patience=5", "optimizer.lr=0.02", "freeze=1", "loop.save_minutes=100"]
+    undisturbed, run = (Runner(server, [*tuning, *often], tmp_path / name) for name in ("whole", "run"))
+    assert undisturbed.run() == 0, undisturbed.output()
+    [done] = undisturbed.events("done")
+    assert 0 < done["best"]["step"] < done["step"], "a setting where the last is not the best"
+    evaluation = "electra.build.finetune", "examination"
+    for call, signal in ((2, SIGKILL), (3, SIGKILL), (2, SIGTERM), (2, SIGKILL)):
+        assert run.run((*evaluation, call, [signal])) in (-SIGKILL, 75), run.output()
+    assert run.run() == 0, run.output()
+    assert Ended.of(run.directory) == Ended.of(undisturbed.directory)
+    assert run.events("done")[-1]["best"] == done["best"]
+
+
+def test_runs_of_runs_go_on_where_they_were_stopped(server: ForkServerContext, tuning: list[str], tmp_path: Path) -> None:
+    several = ["seeds=2", "search.lr=[1e-5,0.02]", "epochs=1"]
+    undisturbed, run = (Runner(server, [*tuning, *several], tmp_path / name) for name in ("whole", "run"))
+    assert undisturbed.run() == 0, undisturbed.output()
+    names = [event["name"] for event in undisturbed.events("run")]
+    assert [name for name in names if not name.endswith("retry")] == ["lr-1e-05", "lr-0.02", "seed-1"]
+    steps = "electra.train.loop", "Optimizers.step"
+    assert run.run((*steps, 5, [SIGTERM])) == 75, run.output()
+    assert not (run.directory / "model").exists()
+    assert run.run((*steps, 8, [SIGTERM])) == 75, run.output()  # in the second rate
+    assert (run.directory / "model" / "task.json").is_file(), "of the first rate"
+    assert run.run((*steps, 10, [SIGKILL])) == -SIGKILL  # in the last run
+    finished = {path: path.stat().st_mtime_ns for path in (run.directory / "lr-0.02").rglob("*")}
+    assert run.run() == 0, run.output()
+    assert {path: path.stat().st_mtime_ns for path in (run.directory / "lr-0.02").rglob("*")} == finished
+    for name in names:  # those that collapsed were run again
+        assert Ended.of(run.directory / name) == Ended.of(undisturbed.directory / name)
+    summaries = [json.loads((each.directory / "summary.json").read_text(encoding="utf-8")) for each in (run, undisturbed)]
+    assert summaries[0] == summaries[1]
+    assert file_hash(run.directory / "model" / "model.safetensors") == file_hash(
+        undisturbed.directory / "model" / "model.safetensors"
+    )

@@ -64,3 +64,21 @@ def test_encoded_examples_tell_their_lengths() -> None:
     assert examples.lengths.tolist() == [len(item.tokens) for item in items]
     assert examples[2] is items[2]
     assert EncodedExamples([]).lengths.dtype == np.int64
+
+
+SPECIALS = ["[SEP]", "[MASK]", "[CLS]", "[PAD]", "[UNK]", "[sep]"]
+
+
+@given(text=texts(12), pair=st.none() | texts(12))
+def test_the_template_is_the_usual_one(text: str, pair: str | None) -> None:
+    encoded, usual = encode_text(TOKENIZER, Example(text=text, pair=pair), 100), TOKENIZER.encode(text, pair)
+    assert (encoded.tokens.tolist(), encoded.types.tolist()) == (usual.ids, usual.type_ids)
+
+
+@given(words=st.lists(st.sampled_from(WORDS + SPECIALS), max_size=12), pair=st.none() | st.sampled_from(SPECIALS))
+def test_special_tokens_that_are_written_out_are_text(words: list[str], pair: str | None) -> None:
+    encoded = encode_text(TOKENIZER, Example(text=" ".join(words), pair=pair), 100)
+    tokens, count = encoded.tokens.tolist(), 1 if pair is None else 2
+    assert (tokens.count(TOKENIZER.cls_id), tokens.count(TOKENIZER.sep_id)) == (1, count)
+    assert not {TOKENIZER.mask_id, TOKENIZER.pad_id} & set(tokens)
+    assert (tokens[0], tokens[-1], int(encoded.types[-1])) == (TOKENIZER.cls_id, TOKENIZER.sep_id, count - 1)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from electra.errors import ElectraError
 from electra.storage import workshop
 from electra.text import build as module
+from electra.text import journal
 from electra.text.build import Progress, build
 from electra.text.drops import Drops
 from electra.text.filters import NO_FILTERS, FilterOptions
@@ -157,6 +159,31 @@ def test_another_input_is_noticed(source: Path, texts: list[str], tokenizer: Tok
     with pytest.raises(ElectraError, match=r"other: (input files|tokenizer)\)") as caught:
         build([source], tokenizer, tmp_path / "out", shard_tokens=300)
     assert caught.value.code == "E-C150"
+
+
+@pytest.mark.parametrize(
+    ("package", "settings"),
+    [("tokenizers", {}), ("rjieba", {"segmenter": "jieba"}), ("rensa", {"filters": FilterOptions(duplicates="near")})],
+)
+def test_another_version_of_what_is_used_is_noticed(
+    source: Path,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    settings: dict[str, object],
+) -> None:
+    pytest.importorskip(package)
+    with pytest.raises(Stop):
+        build([source], tokenizer, tmp_path / "out", shard_tokens=300, progress=stop_after(30), **settings)  # type: ignore[arg-type]
+    monkeypatch.setattr(journal, "version", lambda name: "another" if name == package else version(name))
+    with pytest.raises(ElectraError, match=rf"E-C150 .*other: version of {package}\)"):
+        build([source], tokenizer, tmp_path / "out", shard_tokens=300, **settings)  # type: ignore[arg-type]
+
+
+def test_the_version_of_what_is_not_used_does_not_matter(tokenizer: Tokenizer) -> None:
+    told = journal.command_of([], tokenizer.fingerprint, {}, FilterOptions(duplicates="exact").packages)
+    assert not {"version of rjieba", "version of rensa"} & told.keys()
 
 
 @pytest.mark.parametrize("damage", ["journal", "shard"])

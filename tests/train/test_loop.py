@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from electra.train.checkpoint import Checkpoints, own_tensors
 from electra.train.loop import LoopConfig, Span, Training, is_out_of_memory, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
+from electra.train.selection import Evaluation
 
 NO_DROPOUT = ("encoder.hidden_dropout_prob=0.0", "encoder.attention_probs_dropout_prob=0.0")
 # a rate above 0 from the first update on
@@ -241,19 +243,31 @@ def test_a_stop_in_every_place(training_of: Build, tmp_path: Path, place: int) -
     assert named(timeless(events), "step") == expected
 
 
+def scored(training: Training, *scores: float, stop_at: int = 0) -> list[bool]:
+    """Have the evaluations of `training` give `scores` in turn; that of number `stop_at` (from 1) is stopped. Returned is where
+    the modes of the module are noted."""
+    modes: list[bool] = []
+    left = iter(scores)
+
+    def evaluate(step: int, stop: StopFlag) -> Evaluation:
+        modes.append(training.module.training)
+        stop.requested = len(modes) == stop_at
+        stop.check()
+        training.module.eval()
+        return Evaluation(step=step, figures={"accuracy": next(left), "other": 1.0})
+
+    training.evaluate = evaluate
+    return modes
+
+
 def test_evaluation_saves_and_log_lines_when_due(build: Build, tmp_path: Path) -> None:
     training = build("loop.log_steps=2", "loop.save_minutes=0.0", steps=7)
-    training.checkpoints, modes = Checkpoints(tmp_path, keep=2), list[bool]()
-
-    def evaluate() -> dict[str, float]:
-        modes.append(training.module.training)
-        training.module.eval()
-        return {"accuracy": float(len(modes))}
-
-    training.evaluate, training.evaluate_steps = evaluate, 3
+    training.checkpoints, training.evaluate_steps = Checkpoints(tmp_path, keep=2), 3
+    modes = scored(training, 0.1, 0.2, 0.3)
     events = run(training)
-    assert [(e["step"], e["figures"]) for e in named(events, "evaluate")] == [
-        (3, {"accuracy": 1.0}), (6, {"accuracy": 2.0}), (7, {"accuracy": 3.0}),
+    assert [(e["step"], e["figures"], e["best"]) for e in named(events, "evaluate")] == [
+        (3, {"accuracy": 0.1, "other": 1.0}, True), (6, {"accuracy": 0.2, "other": 1.0}, True),
+        (7, {"accuracy": 0.3, "other": 1.0}, True),
     ]  # fmt: skip
     assert modes == [True, True, True]
     assert [event["step"] for event in named(events, "step")] == [2, 4, 6, 7]
@@ -261,6 +275,89 @@ def test_evaluation_saves_and_log_lines_when_due(build: Build, tmp_path: Path) -
     order = [event["event"] for event in events if event.get("step") == 6]
     assert order == ["step", "verdict", "verdict", "evaluate", "checkpoint"]
     assert [path.name for path in training.checkpoints.paths()] == ["step-00000006", "step-00000007"]
+
+
+# -- the best evaluation ------------------------------------------------------------------------------------------------
+
+
+def test_the_weights_of_the_best_evaluation_stay(build: Build, tmp_path: Path) -> None:
+    training = build("loop.save_minutes=0.0", steps=8)
+    training.checkpoints, training.evaluate_steps = Checkpoints(tmp_path, keep=2), 2
+    seen: dict[int, dict[str, Tensor]] = {}
+    on_forward(training, lambda call, batch, losses: seen.update({call: weights(training)}))
+    scored(training, 0.2, 0.5, 0.5, math.nan)
+    events = run(training)
+    assert [event["best"] for event in named(events, "evaluate")] == [True, True, False, False]
+    assert training.best_step() == 4
+    assert [path.name for path in training.checkpoints.paths()] == ["step-00000004", "step-00000007", "step-00000008"]
+    assert largest_difference(weights(training), seen[4]) > 0
+    training.checkpoints.load_weights(4, training.module)
+    assert largest_difference(weights(training), seen[4]) == 0
+
+
+def test_a_best_evaluation_is_saved_at_once(build: Build, tmp_path: Path) -> None:
+    training = build(steps=8)
+    training.checkpoints, training.evaluate_steps = Checkpoints(tmp_path, keep=1), 2
+    scored(training, 0.2, 0.5, 0.4, 0.3)
+    assert [event["step"] for event in named(run(training), "checkpoint")] == [2, 4, 8]
+    assert [path.name for path in training.checkpoints.paths()] == ["step-00000004", "step-00000008"]
+
+
+def test_best_weights_that_are_broken_are_named(build: Build, tmp_path: Path) -> None:
+    training = build(steps=2)
+    training.checkpoints, training.evaluate_steps = Checkpoints(tmp_path, keep=1), 1
+    scored(training, 0.2, 0.1)
+    run(training)
+    file = training.checkpoints.path(1) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ElectraError, match=r"E-T410 .*step-00000001: .*model\.safetensors has another hash"):
+        training.checkpoints.load_weights(1, training.module)
+
+
+@pytest.mark.parametrize(("patience", "end"), [(1, 3), (2, 6), (3, 7), (4, 8), (None, 8)])
+def test_patience_ends_a_run_for_good(build: Build, tmp_path: Path, patience: int | None, end: int) -> None:
+    """The evaluations after steps 1, 2 ... 8 get better at 2, 4 and no more."""
+    scores = (0.2, 0.5, 0.5, 0.6, 0.1, 0.6, 0.3, 0.2)
+    training = build("loop.log_steps=100", steps=8)
+    training.checkpoints, training.evaluate_steps, training.patience = Checkpoints(tmp_path, keep=1), 1, patience
+    scored(training, *scores)
+    events = run(training)
+    assert named(events, "evaluate")[-1]["step"] == end
+    assert [event["step"] for event in named(events, "settled")] == ([end] if end < 8 else [])
+    assert named(events, "step")[-1]["step"] == end
+    found = training.checkpoints.newest_state(pytest.fail)
+    assert found is not None
+    assert found[1].step == end
+    again = dataclasses.replace(training, log=EventLog(None, [pytest.fail]))
+    train(again, found[1], StopFlag())  # neither trains nor evaluates nor says anything
+
+
+def test_a_stopped_evaluation_is_made_anew(build: Build, tmp_path: Path) -> None:
+    """In the middle of the run and after its last step; equal to a run that nothing happened to."""
+    whole, first = (build("loop.log_steps=2", steps=6) for _ in range(2))
+    whole.evaluate_steps = 3
+    scored(whole, 0.1, 0.2)
+    expected = run(whole)
+    events: list[Event] = []
+    scores = ([], [0.1], [0.2])
+    for number, (left, stop_at, step) in enumerate(zip(scores, (1, 2, 0), (3, 6, 6), strict=True)):
+        training = first if number == 0 else build("loop.log_steps=2", steps=6)
+        training.evaluate_steps, training.checkpoints = 3, Checkpoints(tmp_path, keep=1)
+        training.log = EventLog(None, [events.append])
+        found = training.checkpoints.newest_state(pytest.fail)
+        if found is not None:
+            training.checkpoints.load(found[0], training.module, training.optimizers)
+            training.evaluations = [Evaluation.of(event) for event in named(events, "evaluate")]
+        scored(training, *left, stop_at=stop_at)
+        with pytest.raises(Preempted) if stop_at else contextlib.nullcontext():
+            train(training, found[1] if found else None, StopFlag())
+        newest = training.checkpoints.newest_state(pytest.fail)
+        assert newest is not None
+        assert newest[1].step == step
+    assert largest_difference(weights(training), weights(whole)) == 0
+    for kind in ("step", "evaluate"):
+        assert named(timeless(events), kind) == named(timeless(expected), kind)
+    assert [event["step"] for event in named(events, "stop")] == [3, 6]
 
 
 def test_a_log_line_speaks_of_all_steps_since_the_last(build: Build) -> None:

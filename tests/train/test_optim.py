@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -172,6 +173,24 @@ def test_layer_decay_is_a_power_of_the_depth() -> None:
         # the first corrected Adam step is the rate itself
         moved = float((before[name] - value).mean())
         assert moved == pytest.approx(0.1 * 0.8 ** exponents.get(f"net.{name}", 0), rel=1e-4), name
+
+
+def test_a_sum_instead_of_a_mean_is_a_smaller_clip_and_eps() -> None:
+    """The published fine-tuning clips the gradient of a loss that is summed over the batch; recipe finetune-small-reference."""
+    batch = 32
+    config = AdamWConfig(lr=0.01, clip=1.0, eps=1e-6, warmup_ratio=0.0)
+    summed, mean = Net(), Net()
+    mean.load_state_dict(summed.state_dict())
+    ours = Optimizers({"net": mean}, dataclasses.replace(config, clip=1.0 / batch, eps=1e-6 / batch), steps=10)
+    theirs = Optimizers({"net": summed}, config, steps=10)
+    for step, scale in enumerate((0.001, 3.0, 0.01, 10.0)):  # below and above the clip
+        give_gradients(mean, step, scale)
+        give_gradients(summed, step, scale * batch)
+        for optimizers in (ours, theirs):
+            optimizers.clip(["net"])
+            optimizers.step(["net"], step)
+        for name, value in copies(mean).items():
+            torch.testing.assert_close(value, copies(summed)[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_rates_of_single_networks() -> None:

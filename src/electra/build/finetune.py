@@ -1,38 +1,44 @@
 """Fine-tuning: a model directory and a labelled file in, a run directory with a model for the task out.
 
 The same loop as in pre-training; the objective is `Supervised`, the loader keeps examples whole, and the development set is
-scored after every epoch through the same `Predictor` that serves the model later.
+scored after every epoch through the same `Predictor` that serves the model later. The model that is left is the one that
+scored best; without a development set, the last. One run is made here; several with other seeds or rates, in sweep.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from electra.build.needs import PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
+from electra.build.labelled import DataConfig, read_labelled
+from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
-from electra.build.parts import InitConfig, Precision, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, fingerprint, to_tree
+from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
+from electra.config import STRICT, fingerprint, load, tables, to_tree
 from electra.console import ConsoleSink
-from electra.contracts import Example, TrainableTask
+from electra.contracts import TrainableTask
 from electra.data.loader import ExampleLoader
 from electra.dist import fold_seed
-from electra.errors import ElectraError
+from electra.errors import ElectraError, Preempted
 from electra.evaluate.card import write_card
-from electra.evaluate.report import write_report
-from electra.evaluate.run import figures, judged
+from electra.evaluate.examine import figures
+from electra.evaluate.report import EVALUATION, write_report
+from electra.evaluate.run import examination
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
-from electra.objectives.supervised import Supervised
+from electra.objectives.supervised import DecayRule, Freeze, Supervised
 from electra.predict.predictor import Predictor
-from electra.storage import file_hash
-from electra.tasks import TrainableTaskConfig
+from electra.predict.predictor import load as load_predictor
+from electra.storage import write_json
+from electra.tasks import BUILT_IN, TrainableTaskConfig, task_config
 from electra.tasks.common import EncodedExamples
+from electra.tasks.own import checked, name_of, own_task
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -40,20 +46,7 @@ from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import AdamWConfig, Optimizers
 from electra.train.run import Opened, RunConfig, open_run
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Labelled files.
-
-    Args:
-        train: examples to learn from.
-        dev: examples to score after every epoch; None = no evaluation.
-    """
-
-    __pydantic_config__ = STRICT
-    train: Path
-    dev: Path | None = None
+from electra.train.selection import Evaluation, EvaluationConfig, best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +55,8 @@ class ExampleBatchConfig:
 
     Args:
         examples: examples over all processes.
-        micro_tokens: tokens, padding included, that go through the network at once.
+        micro_tokens: tokens, padding included, that go through the network at once; of no effect on a task whose loss compares
+            the examples of a step with each other (`embed`).
     """
 
     __pydantic_config__ = STRICT
@@ -72,6 +66,37 @@ class ExampleBatchConfig:
     def __post_init__(self) -> None:
         if self.examples < 1 or self.micro_tokens < 1:
             raise ElectraError("E-C440", "batch", "examples and micro_tokens are at least 1", "give a positive number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptimizerConfig(AdamWConfig):
+    """The optimiser, with the paper's values of the small size by default.
+
+    Args:
+        layer_decay_rule: how `layer_decay` counts layers: `fixed`, or `reference`, as the published code does.
+    """
+
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.1
+    layer_decay: float = 0.8
+    layer_decay_rule: DecayRule = "fixed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Settings that are tried and chosen by the development set.
+
+    Args:
+        lr: peak learning rates, each tried in the place of `optimizer.lr`; none = no search.
+    """
+
+    __pydantic_config__ = STRICT
+    lr: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(lr <= 0 for lr in self.lr) or len(set(self.lr)) < len(self.lr):
+            raise ElectraError("E-C456", "search.lr", f"{list(self.lr)} are not different rates above 0", "mend the list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +111,10 @@ class FinetuneRecipe:
         epochs: passes over the training examples.
         batch: examples of a step.
         optimizer: the paper's values of the small size by default.
+        freeze: what is not trained: `nothing`, the `embeddings`, these and a number of the lowest layers, or the `encoder`.
+        evaluation: when the development set is scored, and when to end early.
+        seeds: how many runs, with seeds from `run.seed` on, or a list of seeds; each run has a directory in run.dir.
+        search: settings to try first.
         precision: `auto`, `fp32` or `bf16`.
         loop: logging and saving.
     """
@@ -97,9 +126,11 @@ class FinetuneRecipe:
     init: InitConfig = field(default_factory=InitConfig)
     epochs: float = 3
     batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
-    optimizer: AdamWConfig = field(
-        default_factory=lambda: AdamWConfig(lr=3e-4, weight_decay=0.0, warmup_ratio=0.1, layer_decay=0.8)
-    )
+    optimizer: FinetuneOptimizerConfig = field(default_factory=FinetuneOptimizerConfig)
+    freeze: Freeze = "nothing"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seeds: int | tuple[int, ...] = 1
+    search: SearchConfig = field(default_factory=SearchConfig)
     precision: Precision = "auto"
     loop: LoopConfig = field(default_factory=LoopConfig)
 
@@ -108,17 +139,61 @@ class FinetuneRecipe:
             raise ElectraError("E-C443", "epochs", f"is {self.epochs}", "give a positive number")
         if self.init.from_ is None:
             raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
+        self._check_seeds()
+        by_dev = {"evaluation": EvaluationConfig(), "seeds": 1, "search": SearchConfig()}
+        for name, default in by_dev.items():
+            if self.data.dev is None and getattr(self, name) != default:
+                raise ElectraError("E-C455", name, "needs examples to score, and data.dev was not given",
+                                   f"give data.dev, or leave {name} out")  # fmt: skip
+
+    def _check_seeds(self) -> None:
+        seeds = self.seeds
+        if seeds < 1 if isinstance(seeds, int) else not seeds or len(set(seeds)) < len(seeds):
+            raise ElectraError("E-C453", "seeds", f"{seeds} is neither a number of runs nor a list of different seeds",
+                               "give for example 3, or [0, 1, 2]")  # fmt: skip
+
+    @property
+    def is_single(self) -> bool:
+        """One run, in run.dir itself."""
+        return self.seeds == 1 and not self.search.lr
+
+    @property
+    def all_seeds(self) -> list[int]:
+        seeds = self.seeds
+        return list(range(self.run.seed, self.run.seed + seeds)) if isinstance(seeds, int) else list(seeds)
+
+    @property
+    def run_names(self) -> list[str]:
+        """The directories of the runs below run.dir; none for a single one. The first seed runs while rates are tried."""
+        if self.is_single:
+            return []
+        rates = [f"lr-{lr!r}" for lr in self.search.lr]
+        return rates + [f"seed-{seed}" for seed in (self.all_seeds[1:] if rates else self.all_seeds)]
 
 
-def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path:
-    """Run `recipe`, or resume it where it was stopped.
+def load_recipe(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> FinetuneRecipe:
+    """The recipe that `sources` and `assignments` describe; its task may be that of an installed package.
 
-    Returns:
-        The model directory, `run.dir/model`.
+    Raises:
+        ElectraError: as `config.load` and `tasks.own.own_task`.
+    """
+    name = name_of(tables(sources, assignments).get("task"))
+    own = None if name is None else own_task(name, BUILT_IN)
+    if own is None:
+        return load(FinetuneRecipe, sources, assignments)
+    recipe = make_dataclass("FinetuneRecipe", [("task", own)], bases=(FinetuneRecipe,), frozen=True, kw_only=True)
+    return load(cast(type[FinetuneRecipe], recipe), sources, assignments)
+
+
+def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFlag | None = None) -> Opened:
+    """Run a single `recipe`, or resume it where it was stopped; its model is `run.dir/model`.
+
+    Args:
+        stop: watched by the caller; None = signals count from the first step on.
 
     Raises:
         ElectraError: anything the user can mend; all files are read and checked before step 0.
-        Preempted: a signal came and the state is saved.
+        Preempted: a signal came and the state is saved; if there was an evaluation, the best model so far is exported.
     """
     machine.keep_large_buffers()
     setting = Setting(recipe)
@@ -126,19 +201,28 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
     # a run that was started before micro-batches were probed has none in its file
     micro = opened.resolved.get("micro_tokens", recipe.batch.micro_tokens)
     t = setting.training(opened.resolved["bf16"], micro, lambda: write_card(opened.directory))
-    with logging_to(opened, console, recipe.loop) as log, StopFlag() as stop:
+    with logging_to(opened, console, recipe.loop) as log, nullcontext(stop) if stop else StopFlag() as stop:
         t.log, t.checkpoints = log, Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, t.checkpoints, log, dict(t.fingerprints))
         setting.announce(log, opened, t, found)
         if found is not None:
             t.checkpoints.load(found[0], t.module, t.optimizers)
-            t.history = recent_steps(opened)
-        train(t, found[1] if found else None, stop)
-        t.objective.export(opened.model)
-        last = recent_steps(opened)[-1]
-        log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
+            t.history, t.evaluations = recent_steps(opened), evaluations(opened, t.checkpoints, log)
+        try:
+            train(t, found[1] if found else None, stop)
+        except Preempted:
+            if t.evaluations:
+                setting.export(t, opened)
+            raise
+        setting.export(t, opened)
+        if setting.dev:
+            saved = load_predictor(opened.model, recipe.task.type)
+            write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
+        last, kept = recent_steps(opened)[-1], best(t.evaluations)
+        told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
+        log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
     write_report(opened.directory)
-    return opened.model
+    return opened
 
 
 class Setting:
@@ -149,27 +233,16 @@ class Setting:
         self.recipe = recipe
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
-        self.notes: list[str] = []
-        task: TrainableTask = recipe.task.build(self.tokenizer)
-        train_examples = self._read(task, recipe.data.train)
-        self.task = task.fit(train_examples)
-        self.train = [row for example in train_examples for row in self.task.encode(example)]
-        self.dev = self._read(self.task, recipe.data.dev) if recipe.data.dev else []
+        labelled = read_labelled(checked(recipe.task.build(self.tokenizer)), recipe.data)
+        self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
+        self.examples = len(labelled.train)
+        self.train = [row for example in labelled.train for row in self.task.encode(example)]
         self.truncated = sum(row.truncated for row in self.train)
-        if self.dev:
-            self.task.fit(self.dev)  # a label that the task does not know is an error now, not after an epoch
-
         self.fingerprints = {
-            "training data": file_hash(recipe.data.train),
+            "training data": labelled.train_hash,
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
-
-    def _read(self, task: TrainableTask, path: Path) -> list[Example]:
-        reading = task.read(path)
-        examples = list(reading.examples)
-        self.notes += [f"{path}: {note}" for note in reading.notes]
-        return examples
 
     def verify(self) -> None:
         """Nothing is left to verify: model and examples were read and checked as a whole."""
@@ -188,7 +261,8 @@ class Setting:
         recipe, room = self.recipe, Room.now()
         if recipe.loop.tensorboard:
             require_tensorboard()
-        require_memory({"model": self.source.encoder}, room)
+        with torch.device("meta"):  # sizes alone: what is fresh need not be built
+            require_memory(self._objective(card=str).networks, room)
         bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
         before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}
         trial = self.training(bf16, (known or {}).get("micro_tokens", recipe.batch.micro_tokens), card=str)
@@ -196,61 +270,104 @@ class Setting:
         need = examine(trial, budget, room)
         self.source.encoder.load_state_dict(before)
         assert isinstance(trial.loader, ExampleLoader)
-        micro, steps = trial.loader.micro_tokens, trial.total_steps
-        writes = files_of_run([need], [], steps, recipe.loop)
+        loader, steps = trial.loader, trial.total_steps
+        writes = self._writes(need, steps)
         require_disk(recipe.run.dir, sum(writes.values()))
         derived: dict[str, tuple[Any, str]] = (
             {"precision": ("bf16" if bf16 else "fp32", "probe")} if recipe.precision == "auto" else {}
         )
-        if micro != recipe.batch.micro_tokens:
-            derived["batch.micro_tokens"] = (micro, "probe")
-        resolved = {"bf16": bf16, "micro_tokens": micro, "machine": machine.describe(), "examples": len(self.train)}
+        if loader.micro_tokens != recipe.batch.micro_tokens:
+            derived["batch.micro_tokens"] = (loader.micro_tokens, "probe")
+        phases = [
+            PhasePlan(name=name, first=number * steps, steps=steps, epochs={"examples": recipe.epochs}, need=need)
+            for number, name in enumerate(recipe.run_names or [trial.span.name])
+        ]
+        resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
+                    "examples": self.examples, "steps": phases[-1].first + steps}  # fmt: skip
         return Survey(
-            data={"examples": len(self.train), "dev examples": len(self.dev), "tokens cut": self.truncated},
-            phases=[PhasePlan(name=trial.span.name, first=0, steps=steps, epochs={"examples": recipe.epochs}, need=need)],
-            room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
+            data={"examples": self.examples, "rows": len(self.train), "dev examples": len(self.dev),
+                  "dev examples in train": self.overlap.count if self.overlap else 0, "tokens cut": self.truncated,
+                  "padding share": round(loader.padding, 4)},
+            phases=phases, room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
         )  # fmt: skip
+
+    def _writes(self, need: Need, steps: int) -> dict[str, int]:
+        """Bytes by path below run.dir, of all runs there."""
+        recipe = self.recipe
+        single = files_of_run([need], [], steps, recipe.loop, best=recipe.data.dev is not None)
+        if recipe.is_single:
+            return single
+        each = {f"{name}/": sum(single.values()) for name in recipe.run_names}
+        shared = ("recipe.json", "events.jsonl", "model/", "report.html")
+        return {**each, **{name: single[name] for name in shared}, "summary.json": single["recipe.json"]}
+
+    def _objective(self, card: Callable[[], str]) -> Supervised:
+        """First weights under a fresh head: the one thing that a model directory need not have."""
+        torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
+        encoder = initial_weights(self.source, self.recipe.init)
+        return Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), self.recipe.freeze)
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
-        recipe, seed = self.recipe, self.recipe.run.seed
-        torch.manual_seed(fold_seed(seed, "weights", "supervised"))
-        encoder = initial_weights(self.source, recipe.init)
-        objective = Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card))
+        recipe, objective = self.recipe, self._objective(card)
         loader = ExampleLoader(
             examples=EncodedExamples(self.train),
             pad_id=self.tokenizer.pad_id,
             batch_examples=recipe.batch.examples,
             micro_tokens=micro_tokens,
-            seed=seed,
+            seed=recipe.run.seed,
             packed=machine.device().type == "cuda",
+            whole=self.task.whole_batch,
         )
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
-        exponents = {name: objective.head_depth - depth for name, depth in objective.layer_depths().items()}
+        exponents = objective.decay_exponents(recipe.optimizer.layer_decay_rule)
         return Training(
             objective=objective.to(machine.device()),
             loader=loader,
             optimizers=Optimizers(objective.networks, recipe.optimizer, steps, exponents),
             span=Span(name="supervised", first=0, steps=steps),
             total_steps=steps,
-            seed=seed,
+            seed=recipe.run.seed,
             device=machine.device(),
             bf16=bf16,
             settings=recipe.loop,
             fingerprints=self.fingerprints,
             evaluate=self._evaluator(objective),
-            evaluate_steps=loader.steps_per_epoch,
+            evaluate_steps=recipe.evaluation.steps or loader.steps_per_epoch,
+            patience=recipe.evaluation.patience,
         )
 
-    def _evaluator(self, objective: Supervised) -> Callable[[], dict[str, float]] | None:
-        """Figures on the development set; what the task chooses there goes into the exported model."""
+    def _evaluator(self, objective: Supervised) -> Callable[[int, StopFlag], Evaluation] | None:
+        """Figures on the development set, with what the task chooses there; a stop ends it before the next batch."""
 
-        def evaluate() -> dict[str, float]:
-            judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
-            objective.task = self.task.tune(judgements)
-            return figures(self.task, judgements)
+        def evaluate(step: int, stop: StopFlag) -> Evaluation:
+            watch = objective.model.register_forward_pre_hook(lambda module, given: stop.check())
+            try:
+                judgements = examination(Predictor(objective.model, self.task), self.dev).judgements
+            finally:
+                watch.remove()
+            tuned = self.task.tune(judgements)
+            chosen = {} if tuned is self.task else tuned.to_json()
+            return Evaluation(step=step, figures=figures(tuned, judgements), chosen=chosen)
 
         return evaluate if self.dev else None
+
+    def task_of(self, evaluation: Evaluation) -> TrainableTask:
+        """The task with what it chose in an evaluation."""
+        if not evaluation.chosen:
+            return self.task
+        task = task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
+        assert isinstance(task, TrainableTask)
+        return task
+
+    def export(self, t: Training, opened: Opened) -> None:
+        """The model of the best evaluation, or, if there was none, as it is now."""
+        assert isinstance(t.objective, Supervised)
+        assert t.checkpoints is not None
+        if (kept := best(t.evaluations)) is not None:
+            t.checkpoints.load_weights(kept.step, t.module)
+            t.objective.task = self.task_of(kept)
+        t.objective.export(opened.model)
 
     def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
@@ -260,12 +377,15 @@ class Setting:
             step=found[1].step if found else 0,
             steps=t.total_steps,
             resumed=found is not None,
-            examples=len(self.train),
+            examples=self.examples,
             dev_examples=len(self.dev),
+            padding_share=round(t.loader.padding, 4) if isinstance(t.loader, ExampleLoader) else 0.0,
             precision="bf16" if t.bf16 else "fp32",
         )
         for note in self.notes:
             log.emit("note", message=note)
+        if self.overlap is not None:
+            log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
-                     f"training examples did not fit into task.max_length = {self.task.max_length}")  # fmt: skip
+                     f"training rows did not fit and were cut (task.max_length = {self.task.max_length})")  # fmt: skip

@@ -234,15 +234,21 @@ def _kept_bytes(t: Training, batch: Batch, noise: Noise) -> int:
 # -- disk ---------------------------------------------------------------------------------------------------------------
 
 
-def files_of_run(needs: Sequence[Need], earlier_phases: Sequence[str], steps: int, settings: LoopConfig) -> dict[str, int]:
-    """Bytes of everything that a run writes, by path below run.dir; estimates, but for the checkpoints."""
+def files_of_run(
+    needs: Sequence[Need], earlier_phases: Sequence[str], steps: int, settings: LoopConfig, best: bool = False
+) -> dict[str, int]:
+    """Bytes of everything that a run writes, by path below run.dir; estimates, but for the checkpoints.
+
+    Args:
+        best: a checkpoint more is kept, that of the best weights.
+    """
     checkpoint = max(need.weights + need.optimizer for need in needs)
     lines = (steps // settings.log_steps + 20) * _LINE
     return {
         "recipe.json": 10_000,
         "events.jsonl": lines,
         **({"tensorboard/": lines} if settings.tensorboard else {}),
-        "checkpoints/": checkpoint * (settings.keep + 1),  # those that are kept, and one that is being written
+        "checkpoints/": checkpoint * (settings.keep + best + 1),  # those that are kept, and one that is being written
         **{f"phases/{name}/": checkpoint // 3 for name in earlier_phases},
         "model/": checkpoint // 3,
         "report.html": _REPORT,

@@ -14,11 +14,13 @@ from electra.config import STRICT
 from electra.console import ConsoleSink
 from electra.errors import ElectraError
 from electra.events import EventLog, Sink, read_events
+from electra.storage import problem
 from electra.tensorboard import TensorBoardSink
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import HISTORY, LoopConfig
 from electra.train.machine import faster_precision
 from electra.train.run import Opened
+from electra.train.selection import Evaluation, best
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -92,3 +94,16 @@ def recent_steps(opened: Opened) -> deque[dict[str, Any]]:
     """The last step events of a run, for its verdicts."""
     events, _ = read_events(opened.events)
     return deque((event for event in events if event["event"] == "step"), maxlen=HISTORY)
+
+
+def evaluations(opened: Opened, checkpoints: Checkpoints, log: EventLog) -> list[Evaluation]:
+    """The evaluations of a run so far, from its log. Where the checkpoint of the best is broken, that is told, and only those
+    whose weights are there count."""
+    events, _ = read_events(opened.events)
+    found = [Evaluation.of(event) for event in events if event["event"] == "evaluate"]
+    first = best(found)
+    if first is None or (damage := problem(checkpoints.path(first.step))) is None:
+        return found
+    log.emit("warning", code="E-T411", message=f"the weights of the best evaluation, after step {first.step}, cannot be read "
+             f"({damage}): the best of those that are left, and still to come, is taken")  # fmt: skip
+    return [each for each in found if problem(checkpoints.path(each.step)) is None]

@@ -56,7 +56,7 @@ class Plan:
     Args:
         verb: `pretrain` or `finetune`.
         directory: of the run.
-        step: where it would begin; above 0 for a run that is resumed.
+        step: where it would begin; above 0 for a run that is resumed. Of several runs, the steps of all are counted.
         steps: where it would end.
         settings: in the order of docs/recipes.md.
         data: counts of what is learnt from.
@@ -90,14 +90,15 @@ def plan(sources: Sequence[str | Path], assignments: Sequence[str] = ()) -> Plan
     recipe: pretrain.PretrainRecipe | finetune.FinetuneRecipe
     setting: Setting
     if _finetunes(config.tables(sources, assignments)):
-        verb, recipe = "finetune", config.load(finetune.FinetuneRecipe, sources, assignments)
+        verb, recipe = "finetune", finetune.load_recipe(sources, assignments)
         opened = run_to_resume(recipe.run, config.to_tree(recipe))
         setting = finetune.Setting(recipe)
     else:
         verb, recipe = "pretrain", config.load(pretrain.PretrainRecipe, sources, assignments)
         opened = run_to_resume(recipe.run, config.to_tree(recipe))
         setting = pretrain.Setting(recipe)
-    step = _step(opened, setting, recipe.loop.keep) if opened else 0
+    runs = recipe.run_names if isinstance(recipe, finetune.FinetuneRecipe) else []
+    step = _step(opened, setting, recipe.loop.keep, runs) if opened else 0
     survey = setting.survey(_PROBE_SECONDS, opened.resolved if opened else None)
     left = sum(_steps_left(phase, step) * phase.need.seconds for phase in survey.phases)
     return Plan(
@@ -123,11 +124,15 @@ def _finetunes(tables: Mapping[str, Any]) -> bool:
     return not (ours - theirs).isdisjoint(tables)
 
 
-def _step(opened: Opened, setting: Setting, keep: int) -> int:
-    """Where the run would go on; what it goes on with is checked as it will be."""
+def _step(opened: Opened, setting: Setting, keep: int, runs: Sequence[str]) -> int:
+    """Where the run, or the last begun of its `runs`, would go on; what it goes on with is checked as it will be."""
     setting.verify()
-    found = newest_state(opened, Checkpoints(opened.checkpoints, keep), setting.fingerprints, report=lambda message: None)
-    return found[1].step if found else 0
+    step = 0
+    for directory in [opened.directory / name for name in runs] or [opened.directory]:
+        one = dataclasses.replace(opened, directory=directory)
+        found = newest_state(one, Checkpoints(one.checkpoints, keep), setting.fingerprints, report=lambda message: None)
+        step += found[1].step if found else 0
+    return step
 
 
 def _steps_left(phase: PhasePlan, step: int) -> int:

@@ -122,8 +122,8 @@ def collate(items: Sequence[Encoded], length: int, pad_id: int, packed: bool = F
     """The items as one `Batch` of rows of `length`, none of them longer, with their targets.
 
     Targets of shape [] become [B]; targets of shape [n], one per token, become [B, L] filled up with -100 (whole numbers)
-    or 0 (others), or [T] where `packed`. Floats become float32. Counts: `rows`, `examples`, `tokens`, and of each target of
-    whole numbers how many are not -100, under its name.
+    or 0 (others), or [T] where `packed`; targets of shape [1, K], of one K, become [B, K]. Floats become float32. Counts:
+    `rows`, `examples`, `tokens`, and of each target of whole numbers how many are not -100, under its name.
     """
     grid = Grid.of(items, length, pad_id, packed)
     targets = {name: _stack([item.targets[name] for item in items], grid) for name in items[0].targets}
@@ -138,6 +138,8 @@ def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
     )
     if arrays[0].ndim == 0:
         return np.array(arrays, dtype=dtype)
+    if arrays[0].ndim == 2:
+        return np.concatenate(arrays).astype(dtype)
     return grid.flat(_filled(np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype), arrays))
 
 
@@ -246,6 +248,7 @@ class ExampleLoader:
         micro_tokens: positions of a micro-batch at most, padding included (a single longer example still goes alone).
         seed: key of order and noise.
         packed: hand out the `Packed` layout.
+        whole: a process gets its share of a step as one micro-batch, whatever `micro_tokens` says.
 
     Raises:
         ElectraError: E-D241, no examples.
@@ -257,6 +260,7 @@ class ExampleLoader:
     micro_tokens: int
     seed: int
     packed: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.examples):
@@ -266,8 +270,11 @@ class ExampleLoader:
         """The same batches in micro-batches of half as many tokens.
 
         Raises:
-            ElectraError: E-R240, a micro-batch is one example already.
+            ElectraError: E-R240, a micro-batch is one example already, or must be whole.
         """
+        if self.whole:
+            raise ElectraError("E-R240", "memory", "a step does not fit, and the loss of this task needs it as a whole",
+                               "lower batch.examples or task.max_length, or take a smaller encoder")  # fmt: skip
         if self.micro_tokens < self.examples.lengths.max():
             raise ElectraError(
                 "E-R240", "memory", "not even one example fits", "lower task.max_length or take a smaller encoder"
@@ -277,7 +284,20 @@ class ExampleLoader:
     @property
     def positions(self) -> int:
         """Tokens of a micro-batch at most, padding included."""
-        return max(self._longest, min(self.micro_tokens, self.batch_examples * self._longest))
+        batch = self.batch_examples * self._longest
+        return batch if self.whole else max(self._longest, min(self.micro_tokens, batch))
+
+    @property
+    def padding(self) -> float:
+        """Share of the first epoch's positions that are padding, with one process; 0 where batches are packed."""
+        if self.packed:
+            return 0.0
+        positions = 0
+        for place in range(self.steps_per_epoch):
+            lengths = self._lengths[self._step_examples(0, place)]
+            for part in _cut(lengths, self.micro_tokens, self._longest):
+                positions += (part.stop - part.start) * _bucket(int(lengths[part.stop - 1]), self._longest)
+        return 1 - float(self._lengths.sum()) / positions
 
     @property
     def steps_per_epoch(self) -> int:
@@ -287,7 +307,8 @@ class ExampleLoader:
         """The micro-batches of one process in one step; none where the rest of an epoch is smaller than `world_size`."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._step_examples(epoch, place)[rank::world_size]  # strided: every process gets short and long ones
-        for part in _cut(self._lengths[chosen], self.micro_tokens, self._longest):
+        lengths = self._lengths[chosen]
+        for part in [slice(None)] if self.whole and len(chosen) else _cut(lengths, self.micro_tokens, self._longest):
             numbers = chosen[part]
             items = [self.examples[int(number)] for number in numbers]
             length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
@@ -301,12 +322,22 @@ class ExampleLoader:
     def _step_examples(self, epoch: int, place: int) -> npt.NDArray[np.int64]:
         """The examples of the batch at `place` of an epoch, by rising length."""
         batch = int(epoch_order(np.array([place]), self.steps_per_epoch, fold_seed(self.seed, "batches"), epoch)[0])
-        window, within = divmod(batch, _WINDOW)
-        begin = window * _WINDOW * self.batch_examples
-        places = np.arange(begin, min(begin + _WINDOW * self.batch_examples, len(self.examples)))
-        in_window = epoch_order(places, len(self.examples), self.seed, epoch)
-        by_length = in_window[np.argsort(self._lengths[in_window], kind="stable")]
-        return by_length[within * self.batch_examples : (within + 1) * self.batch_examples]
+        return self._in_windows(epoch)[batch * self.batch_examples : (batch + 1) * self.batch_examples]
+
+    def _in_windows(self, epoch: int) -> npt.NDArray[np.int64]:
+        """All examples in the order of an epoch, but for windows that are sorted by length; the last one asked for is kept."""
+        if epoch not in self._epochs:
+            order = epoch_order(np.arange(len(self.examples)), len(self.examples), self.seed, epoch)
+            for begin in range(0, len(order), _WINDOW * self.batch_examples):
+                window = order[begin : begin + _WINDOW * self.batch_examples]
+                window[:] = window[np.argsort(self._lengths[window], kind="stable")]
+            self._epochs.clear()
+            self._epochs[epoch] = order
+        return self._epochs[epoch]
+
+    @cached_property
+    def _epochs(self) -> dict[int, npt.NDArray[np.int64]]:
+        return {}
 
     @cached_property
     def _lengths(self) -> npt.NDArray[np.int64]:

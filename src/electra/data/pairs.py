@@ -124,7 +124,7 @@ class PairRows:
     def __getitem__(self, index: int) -> Encoded:
         document, number = locate(self._first_row, index)
         shard, local = locate(self._first_document, document)
-        offset, end = (int(place) for place in self._corpus.offsets(shard)[local : local + 2])
+        offset, end = self._corpus.offsets(shard, local, local + 2).tolist()
         start = int(self._starts[index])
         last = index + 1 == self._first_row[document + 1]
         stop = end - offset - 2 if last else int(self._starts[index + 1])

@@ -95,11 +95,8 @@ class PackedRows:
         start = row * self.length
         stop = min(start + self.length, int(self._tokens[shard]))
         tokens = self._corpus.tokens(shard, start, stop).astype(np.int64)
-        offsets = self._corpus.offsets(shard)
-        kind = offsets.dtype.type  # another type would make numpy convert the offsets of all documents
-        inner = offsets[np.searchsorted(offsets, kind(start), side="right") : np.searchsorted(offsets, kind(stop))]
         segments = np.zeros(stop - start, dtype=np.int64)
-        segments[inner - start] = 1
+        segments[self._corpus.document_starts(shard, start, stop) - start] = 1
         targets = {"word_starts": self._corpus.word_starts(shard, start, stop)} if self._words else {}
         return Encoded(tokens=tokens, types=np.zeros_like(tokens), segments=np.cumsum(segments), targets=targets)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from electra.evaluate.history import Run, read
 from electra.events import in_order, number
@@ -34,12 +35,29 @@ _USE_FINETUNED = _USE.format(
 electra.load("DIR").predict(["a text"])""",
 )
 
+_USE_ANSWERS = """```console
+electra predict DIR questions.jsonl
+electra predict DIR questions.txt --documents FOLDER
+```
+
+```python
+import electra
+from electra.contracts import Example
+
+electra.load("DIR").predict([Example(text="a question", pair="a text with the answer")])
+```
+
+`DIR` is this directory. {transformers}"""
+_PORTABLE = "Its class in transformers is `AutoModelForQuestionAnswering`."
+_NOT_PORTABLE = ("transformers has no class for its joint head, which lies in `head.safetensors`: `AutoModel` loads the "
+                 "encoder alone. `task.head=plain` trains a head that transformers has.")  # fmt: skip
+
 
 def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
     run = read(run_dir)
     recipe, resolved = run.recipe["recipe"], run.recipe["resolved"]
-    figures = {**run.last("step").get("figures", {}), **run.last("evaluate").get("figures", {})}
+    figures = {**run.last("step").get("figures", {}), **run.best.get("figures", {})}
     settings = json.dumps(recipe, indent=1, ensure_ascii=False)
     now, earlier = run.verdicts
     health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
@@ -48,7 +66,7 @@ def write_card(run_dir: Path) -> str:
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + (_USE_FINETUNED if "task" in recipe else _USE_PRETRAINED),
+        "## Use\n\n" + _use(recipe.get("task")),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -57,6 +75,15 @@ def write_card(run_dir: Path) -> str:
         "## Machine\n\n" + _table(resolved.get("machine", {})),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _use(task: Mapping[str, Any] | None) -> str:
+    """How the model is called: by its task."""
+    if task is None:
+        return _USE_PRETRAINED
+    if task["type"] == "span":
+        return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
+    return _USE_FINETUNED
 
 
 def _what(run: Run) -> str:
@@ -68,6 +95,8 @@ def _what(run: Run) -> str:
         encoder = run.recipe["resolved"]["encoder"]
         what = (f"A `{encoder['type']}` encoder, {encoder['num_hidden_layers']} layers of {encoder['hidden_size']}, "
                 f"{encoder['vocab_size']:,} entries, pre-trained")  # fmt: skip
+    if run.best:
+        what = f"{what}, the model of step {run.best['step']:,}, which was the best of {len(run.named('evaluate'))} evaluations"
     return f"{what}: step {step.get('step', 0):,} of {step.get('steps', 0):,}, phase `{step.get('phase', '')}`."
 
 

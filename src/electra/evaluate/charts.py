@@ -121,6 +121,54 @@ def bar_chart(title: str, bars: Sequence[float], level: float) -> str:
         return _svg(figure, title)
 
 
+def matrix_chart(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Counts [row][column] as shaded fields, darker for a greater share of the row; few labels show the counts."""
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        side = 2.0 + 0.22 * len(labels)
+        figure = Figure(figsize=(max(4.6, side), max(2.6, side * 0.8)), layout="constrained")
+        axes = figure.add_subplot()
+        table = np.asarray(counts, dtype=float)
+        shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+        axes.pcolormesh(shares[::-1], cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)  # fields stay vector
+        places = np.arange(len(labels)) + 0.5
+        axes.set_xticks(places, labels, rotation=60 if len(labels) > 4 else 0, ha="right" if len(labels) > 4 else "center")
+        axes.set_yticks(places[::-1], labels)
+        axes.tick_params(length=0)
+        for row, column in itertools.product(range(len(labels)), repeat=2) if len(labels) <= 12 else ():
+            if counts[row][column]:
+                colour = "white" if shares[row, column] > 0.6 else "#222222"
+                axes.text(places[column], places[len(labels) - 1 - row], f"{counts[row][column]:,}", ha="center",
+                          va="center", color=colour, fontsize=8)  # fmt: skip
+        return _svg(figure, title)
+
+
+def reliability_chart(title: str, bins: Sequence[Mapping[str, float]]) -> str:
+    """Accuracy over confidence, a point for each of `bins` (`confidence`, `accuracy`, `units`), its size by the units."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes()
+        confidence, accuracy, units = (np.array([b[name] for b in bins]) for name in ("confidence", "accuracy", "units"))
+        axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.plot(confidence, accuracy, color=COLOURS[0], linewidth=1.0)
+        axes.scatter(confidence, accuracy, s=12 + 120 * units / units.sum(), color=COLOURS[0], clip_on=False)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("probability that was given", color="#666666")
+        axes.set_ylabel("share that was right", color="#666666")
+        return _svg(figure, title)
+
+
+def step_chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
+    """Named bars side by side."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes()
+        axes.bar(range(len(bars)), [height for _, height in bars], 0.7, color=COLOURS[0])
+        axes.set_xticks(range(len(bars)), [name for name, _ in bars])
+        for place, (_, height) in enumerate(bars):
+            axes.annotate(f"{height:.3g}", (place, height), ha="center", va="bottom", fontsize=8, color="#444444")
+        axes.margins(y=0.15)
+        return _svg(figure, title)
+
+
 def _axes() -> tuple[Figure, Axes]:
     # small on purpose: at one column on a phone the letters keep their size
     figure = Figure(figsize=(4.6, 2.3), layout="constrained")

@@ -61,6 +61,12 @@ class Run:
         return "not started"
 
     @property
+    def best(self) -> Event:
+        """The evaluation of the model that is kept; the last one where none is marked."""
+        marked = [event for event in self.named("evaluate") if event.get("best")]
+        return marked[-1] if marked else self.last("evaluate")
+
+    @property
     def over(self) -> bool:
         """Nothing more will come, unless it is started anew."""
         return bool(self.events) and self.events[-1]["event"] == "done"

@@ -78,6 +78,12 @@ td + td { color: var(--soft); }
 .side { overflow-x: auto; }
 .side thead th { color: var(--ink); font-weight: 600; }
 .side td, .side td:last-child { color: var(--ink); width: auto; padding-right: .9rem; white-space: normal; }
+mark { background: none; color: inherit; }
+mark.predicted { background: #ffe2b8; }
+mark.gold { border-bottom: 2px solid #1a7f4b; }
+mark.given { border-bottom: 2px dotted #0072b2; }
+.errors td { color: var(--ink); }
+.errors tbody th { font-size: .8rem; overflow-wrap: anywhere; min-width: 5rem; max-width: 9rem; }
 table + .grid { margin-top: 1.4rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.4rem 1.8rem; }
 figure { margin: 0; break-inside: avoid; }
@@ -94,6 +100,6 @@ pre { background: #f7f7f7; padding: 1rem; font-size: .8rem; line-height: 1.45; w
   tr, .verdict { break-inside: avoid; }
   .grid { grid-template-columns: 1fr 1fr; gap: 1rem 1.2rem; }
   .side { overflow: visible; }
-  .dot, .verdict { print-color-adjust: exact; }
+  .dot, .verdict, mark { print-color-adjust: exact; }
 }
 """

@@ -1,6 +1,6 @@
 """A run directory -> report.html, and the same in a few lines for the terminal.
 
-In: `recipe.json` and `events.jsonl` of a run, finished or not, pre-training or fine-tuning; nothing else is read, no model is
+In: `recipe.json`, `events.jsonl` and `evaluation.json` of a run, finished or not, pre-training or fine-tuning; no model is
 loaded. Out: one HTML file without references to anything outside it (page.py, charts.py), which also prints. Every text that
 comes from the run is escaped.
 """
@@ -15,13 +15,18 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from electra.console import model_kept
 from electra.evaluate.charts import Chart, Curve, bar_chart, line_chart
+from electra.evaluate.examination_page import sections
 from electra.evaluate.history import LAST, Run, curve_of, figure_names, finite_mean, read
 from electra.evaluate.page import page, picture, table, write_page
+from electra.evaluate.several import lines_of_runs, section_of_runs
 from electra.events import HISTOGRAM_PREFIX, Event, in_order, number
 from electra.metrics import entropy
 from electra.train.health import GOOD_AUC, HEALTHY_AUC, HEALTHY_GAIN, POSITION_BINS, State
 
+#: what `electra finetune` leaves beside the event log: the examination of its model on the development data
+EVALUATION = "evaluation.json"
 _MEANING = {
     "loss": "training loss, mean over the batch",
     "mlm_loss": "cross entropy of the masked language model at drawn positions, nats",
@@ -68,7 +73,9 @@ def report_page(run_dir: Path) -> str:
         ElectraError: E-M300, no run at this path.
     """
     run = read(run_dir)
-    sections = (_header, _banner, _warnings, _what_was_run, _evaluations, _curves, _figures, _recipe)
+    sections = (
+        _header, _banner, _warnings, _what_was_run, section_of_runs, _evaluations, _examination, _curves, _figures, _recipe,
+    )  # fmt: skip
     return page(f"{run.name}: report", "\n".join(text for section in sections if (text := section(run))))
 
 
@@ -88,10 +95,17 @@ def text_summary(run_dir: Path) -> str:
     if run.epochs:
         lines.append("  epochs " + ", ".join(f"{name} {number(value)}" for name, value in run.epochs.items()))
     if evaluated := run.last("evaluate"):
-        shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(evaluated.get("figures", {})).items())
-        lines.append(f"  evaluated at step {evaluated.get('step', 0):,}: {shown}")
+        lines.append(f"  evaluated at {_evaluation(evaluated)}")
+        if run.best is not evaluated:
+            lines.append(f"  the model is that of {_evaluation(run.best)}")
+    lines += [f"  {line}" for line in lines_of_runs(run)]
     lines += [f"  warning {text}" + (f" ({count} times)" if count > 1 else "") for text, count in run.warnings.items()]
     return "\n".join(lines)
+
+
+def _evaluation(event: Event) -> str:
+    shown = "  ".join(f"{name} {number(value)}" for name, value in in_order(event.get("figures", {})).items())
+    return f"step {event.get('step', 0):,}: {shown}"
 
 
 # -- sections -----------------------------------------------------------------------------------------------------------
@@ -140,7 +154,9 @@ def _what_was_run(run: Run) -> str:
     if len(run.named("start")) > 1:
         rows.append(("resumed", f"{len(run.named('start')) - 1} time(s)"))
     if model := run.last("done").get("model"):
-        rows.append(("model", str(model)))
+        best = run.last("done").get("best")
+        kept = f", of {model_kept(best)}, the best by {words(next(iter(best['figures'])))}" if best else ""
+        rows.append(("model", f"{model}{kept}"))
     return f"<section><h2>What was run</h2>{table(rows)}</section>" if rows else ""
 
 
@@ -161,6 +177,8 @@ def words(name: str) -> str:
 def _figures(run: Run) -> str:
     rows = [(words(name), number(value), _MEANING.get(name, "")) for name, value in run.final_figures.items()]
     rows += [(f"epochs of {name}", number(value), "how often its rows were seen") for name, value in run.epochs.items()]
+    if not rows and run.named("run"):
+        return ""  # each run has a report of its own
     if not rows:
         return "<section><p>No steps were logged yet; figures and curves appear here after the first ones.</p></section>"
     return f"<section><h2>Last figures</h2><p>Means over the last log entries, {LAST} at most.</p>{table(rows)}</section>"
@@ -180,6 +198,14 @@ def _evaluations(run: Run) -> str:
     parts = f"<h2>Evaluation</h2>{table(rows, head=('', 'last', 'range'))}{_grid(charts, run)}" if rows else ""
     parts += f"<h2>At the end</h2>{table(final)}" if final else ""
     return f"<section>{parts}</section>" if parts else ""
+
+
+def _examination(run: Run) -> str:
+    """What the model is like on its development data, in a fine-tuning run that has finished."""
+    file = run.directory / EVALUATION
+    if not file.is_file():
+        return ""
+    return f"<h2>On the development data</h2>{sections(json.loads(file.read_text(encoding='utf-8')))}"
 
 
 def _curves(run: Run) -> str:

@@ -1,28 +1,32 @@
-"""How good is a model on a labelled file: examples in, figures out.
+"""How good is a model on a labelled file: examples in, an examination out.
 
-`evaluate` is what the loop calls on the development set; `evaluate_file` is the verb: it reads a model directory and a file and
-also says how many examples there were, how many tokens were cut away, which label was taken for which, and whether the
-model has collapsed to one label. Examples stream: of each only its `Judgement` is kept, neither text nor logits.
+`judged` is what the loop uses on the development set; `evaluate_file` is the verb: it reads a model directory and a file.
+Examples stream through the same `Predictor` that serves the model later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 from electra.contracts import Example, Judgement, Prediction, TrainableTask
 from electra.errors import ElectraError
+from electra.evaluate.examine import RESAMPLES, Examination
 from electra.predict.predictor import Predictor, load
 
 
-def evaluate(predictor: Predictor, examples: Iterable[Example]) -> dict[str, float]:
-    """The figures of `figures` for labelled examples.
+def examination(predictor: Predictor, examples: Iterable[Example]) -> Examination:
+    """All there is to say about a model on labelled examples.
 
     Raises:
         ElectraError: as `judged`.
     """
-    return figures(trainable(predictor), [judgement for _, _, judgement in judged(predictor, examples)])
+    found = Examination(trainable(predictor))
+    for example, prediction, judgement in judged(predictor, examples):
+        found.take(example, prediction, judgement)
+    return found
 
 
 def judged(predictor: Predictor, examples: Iterable[Example]) -> Iterator[tuple[Example, Prediction, Judgement]]:
@@ -37,68 +41,22 @@ def judged(predictor: Predictor, examples: Iterable[Example]) -> Iterator[tuple[
         yield example, prediction, task.judge(example, prediction)
 
 
-def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, float]:
-    """The task's metrics, the main one first, and `collapsed`: 1 if everything got the same label, though it should not.
+def evaluate_file(model_dir: Path, data: Path, task_name: str | None = None, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """An examination (`Examination.to_json`) of a fine-tuned model on a labelled file, and `notes` of its reader.
 
-    Accuracy does not say so: it is the commonest label's share then.
-
-    Raises:
-        ElectraError: E-D320 no examples.
-    """
-    if not judgements:
-        raise ElectraError("E-D320", "evaluate", "there are no examples", "give a file with at least one row")
-    gold = {unit.gold for judgement in judgements for unit in judgement.units}
-    predicted = {unit.predicted for judgement in judgements for unit in judgement.units}
-    return {**task.score(judgements), "collapsed": float(len(predicted) == 1 and gold > predicted)}
-
-
-def evaluate_file(model_dir: Path, data: Path) -> dict[str, object]:
-    """Metrics of a fine-tuned model on a labelled file.
-
-    Returns:
-        JSON-ready: `examples`, `truncated` (examples cut), `truncated_tokens`, `metrics` (as `figures`), `labels`, `confusion`
-        (counts [gold][predicted], in the order of `labels`), `notes` of the reader, `warnings` (empty if all is well).
+    Args:
+        model_dir: a model directory.
+        data: the file.
+        task_name: of the task of an installed package that the model was fine-tuned for.
+        resamples: sets behind an interval.
 
     Raises:
-        ElectraError: as `judged`, `figures`, `load` and the task's `read`.
+        ElectraError: as `judged`, `Examination.to_json`, `load` and the task's `read`.
     """
-    predictor = load(model_dir)
-    task = trainable(predictor)
-    reading = task.read(data)
-    judgements, cut = [], []
-    for _, prediction, judgement in judged(predictor, reading.examples):
-        judgements.append(judgement)
-        cut.append(prediction.truncated)
-    metrics = figures(task, judgements)
-    warnings = []
-    if any(cut):
-        warnings.append(f"{sum(map(bool, cut))} of {len(cut)} texts were cut to {task.max_length} tokens")
-    if metrics["collapsed"]:
-        [label] = {unit.predicted for judgement in judgements for unit in judgement.units}
-        warnings.append(f"the model has collapsed: everything got the label {label!r}")
-    return {
-        "examples": len(judgements),
-        "truncated": sum(map(bool, cut)),
-        "truncated_tokens": sum(cut),
-        "metrics": metrics,
-        "labels": list(task.labels),
-        "confusion": confusion(task.labels, judgements),
-        "notes": reading.notes,
-        "warnings": warnings,
-    }
-
-
-def confusion(labels: Sequence[str], judgements: Iterable[Judgement]) -> list[list[int]]:
-    """Counts [gold][predicted] of all units, in the order of `labels`; a last row and column count `None` where it occurs."""
-    units = [unit for judgement in judgements for unit in judgement.units]
-    nothing = any(unit.gold is None or unit.predicted is None for unit in units)
-    places: dict[str | None, int] = {label: place for place, label in enumerate(labels)} | (
-        {None: len(labels)} if nothing else {}
-    )
-    counts = [[0] * len(places) for _ in places]
-    for unit in units:
-        counts[places[unit.gold]][places[unit.predicted]] += 1
-    return counts
+    predictor = load(model_dir, task_name)
+    reading = trainable(predictor).read(data)
+    found = examination(predictor, reading.examples).to_json(resamples)
+    return {**found, "notes": reading.notes}
 
 
 def trainable(predictor: Predictor) -> TrainableTask:

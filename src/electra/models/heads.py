@@ -2,7 +2,7 @@
 
 Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py). All of
 them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; its heads for labels
-are the output layer alone (paper, section 3.1).
+are the output layer alone (paper, section 3.1). `TwoLayerHead` is what transformers trains in their place.
 
 Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N examples.
 """
@@ -71,27 +71,30 @@ class RtdHead(nn.Module):
 
 
 class LabelHead(nn.Module):
-    """Scores over labels from vectors, [..., D] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
+    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
 
     Args:
         labels: number of labels (1 for a regression).
         dropout: probability, before the output layer.
+        states: hidden states that a vector is made of, one behind the other: S = states * D.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
         super().__init__()
+        size = states * config.hidden_size
         self.dense: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.Identity()
         self.transforms = isinstance(config, ModernConfig)
         if isinstance(config, ModernConfig):
-            self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.dense = nn.Linear(size, config.hidden_size, bias=False)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
-        self.classifier = nn.Linear(config.hidden_size, labels)
+            size = config.hidden_size
+        self.classifier = nn.Linear(size, labels)
         self.dropout = dropout
         initialise(self, std=config.initializer_range)
 
     def scores(self, vectors: Tensor) -> Tensor:
-        """[..., D] -> [..., labels]."""
+        """[..., S] -> [..., labels]."""
         if self.transforms:
             vectors = self.norm(F.gelu(self.dense(vectors)))
         scores: Tensor = self.classifier(dropout(vectors, self.dropout if self.training else 0.0))
@@ -124,6 +127,28 @@ class ClassificationHead(LabelHead):
         return self.scores(_mean(hidden, batch.layout) if self.pooling == "mean" else _first(hidden, batch.layout))
 
 
+class TwoLayerHead(nn.Module):
+    """The head of transformers' ElectraForSequenceClassification: dropout, dense, GELU, dropout, output, on the first token.
+
+    Args:
+        labels, dropout: as `LabelHead`.
+    """
+
+    def __init__(self, config: ClassicConfig, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, labels)
+        self.dropout = dropout
+        initialise(self, std=config.initializer_range)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
+        rate = self.dropout if self.training else 0.0
+        vectors_ND = F.gelu(self.dense(dropout(_first(hidden, batch.layout), rate)))
+        scores: Tensor = self.classifier(dropout(vectors_ND, rate))
+        return scores
+
+
 class TokenHead(LabelHead):
     """Scores over labels for every token."""
 
@@ -132,8 +157,100 @@ class TokenHead(LabelHead):
         return self.scores(hidden)
 
 
+class SpanHead(LabelHead):
+    """Scores of every token as the start and as the end of an answer (transformers' `...ForQuestionAnswering`)."""
+
+    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.0) -> None:
+        super().__init__(config, 2, dropout)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D] -> [B, L, 2] or [T, 2]."""
+        return self.scores(hidden)
+
+
+class PairHead(LabelHead):
+    """Scores over labels from the hidden states of two tokens of each example, one behind the other (Zhou & Chen, 2022).
+
+    transformers has no class for it: its weights lie in a file of their own beside a bare encoder.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+        super().__init__(config, labels, dropout, states=2)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, labels].
+
+        Args:
+            batch: with targets `head` and `tail`, int64 [N]: which token of its example each of the two is.
+        """
+        pair = [_at(hidden, batch.layout, batch.targets[name]) for name in ("head", "tail")]
+        return self.scores(torch.cat(pair, dim=-1))
+
+
+class ChoiceHead(ClassificationHead):
+    """One score for each of the texts of a row, which are candidates to choose from.
+
+    Args: as `ClassificationHead`, with one output.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
+        super().__init__(config, 1, dropout, pooling)
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], with target `texts` -> [B, K]; -inf where a row has fewer than K texts."""
+        scores_BK = self.scores(pool_texts(hidden, batch, self.pooling)).squeeze(-1)
+        texts_B = batch.targets["texts"]
+        absent_BK = torch.arange(scores_BK.shape[1], device=texts_B.device) >= texts_B[:, None]
+        return scores_BK.masked_fill(absent_BK, float("-inf"))
+
+
+class EmbedHead(nn.Module):
+    """A vector of length 1 for each text of a row; without parameters."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[B, L, D] or [T, D], with target `texts` -> float32 [B, K, D]; 0 where a row has fewer than K texts."""
+        return F.normalize(pool_texts(hidden, batch, self.pooling).float(), dim=-1)
+
+
+def pool_texts(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+    """The vector of each text of a row: its first token's, or the mean over all of its tokens, specials included.
+
+    Args:
+        hidden: [B, L, D] or [T, D].
+        batch: its rows are texts side by side, one segment each; target `texts` int64 [B] has their numbers.
+
+    Returns:
+        [B, K, D], K = the largest number of texts; 0 where a row has fewer. Sums are made in fp32.
+    """
+    texts_B, layout = batch.targets["texts"], batch.layout
+    rows, most = len(texts_B), int(texts_B.max())
+    first_B = torch.arange(rows, device=texts_B.device) * most
+    if isinstance(layout, Padded):
+        place = first_B[:, None] + layout.segments.long()
+    else:
+        row_N = torch.repeat_interleave(texts_B)
+        place_N = first_B[row_N] + torch.arange(len(row_N), device=texts_B.device) - (texts_B.cumsum(0) - texts_B)[row_N]
+        place = torch.repeat_interleave(place_N, layout.cu_seqlens.diff().long())
+    read = layout.real & (batch.positions == 0) if pooling == "cls" else layout.real
+    at_R, hidden_RD = place[read], hidden[read].float()
+    sums = hidden_RD.new_zeros(rows * most, hidden.shape[-1]).index_add(0, at_R, hidden_RD)
+    tokens = torch.bincount(at_R, minlength=rows * most).clamp(min=1)
+    return (sums / tokens[:, None]).to(hidden.dtype).view(rows, most, -1)
+
+
 def _first(hidden: Tensor, layout: Layout) -> Tensor:
     return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
+
+
+def _at(hidden: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
+    """[N, D], the hidden state of one token of each example."""
+    if isinstance(layout, Padded):
+        return hidden[torch.arange(len(place_N), device=hidden.device), place_N]
+    return hidden[layout.cu_seqlens[:-1].long() + place_N]
 
 
 def _mean(hidden: Tensor, layout: Layout) -> Tensor:

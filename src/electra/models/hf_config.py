@@ -34,6 +34,8 @@ _CLASSIC_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "
 _MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "norm_bias": False,
                  "attention_bias": False, "mlp_bias": False, "classifier_bias": False, "decoder_bias": True,
                  "tie_word_embeddings": True}  # fmt: skip
+#: what transformers calls the kinds of classification, by the type of our task
+PROBLEMS = {"classify": "single_label_classification", "multilabel": "multi_label_classification", "regression": "regression"}
 RTD_LABELS = ("original", "replaced")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 

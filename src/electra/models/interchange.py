@@ -5,7 +5,8 @@ Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 
     rtd, modern              one row (w, b) <-> a token classifier with two labels, rows 0 and (w, b): softmax = sigmoid
-    classification, classic  one layer <-> ElectraForSequenceClassification's two, see `_two_layers`
+    classification, choice;  one layer <-> the two of ElectraForSequenceClassification and ElectraForMultipleChoice, see
+        classic              `_two_layers`; two of a classifier that were not made so are a `two_layer_head`
     output tables            tied to the token table: not written; accepted when they are equal to it
 
 What is not in a table is an error that lists it, except BERT's pooler and next-sentence head, which are dropped aloud.
@@ -57,10 +58,15 @@ _ELECTRA_RTD: Table = {
     "rtd_head.output": ("discriminator_predictions.dense_prediction",),
 }
 _ELECTRA_CLASSIFICATION: Table = {
-    "classification_head.widened": ("classifier.dense",),
-    "classification_head.classifier": ("classifier.out_proj",),
+    "two_layer_head.dense": ("classifier.dense",),
+    "two_layer_head.classifier": ("classifier.out_proj",),
+}
+_ELECTRA_CHOICE: Table = {
+    "choice_head.widened": ("sequence_summary.summary",),
+    "choice_head.classifier": ("classifier",),
 }
 _TOKEN: Table = {"token_head.classifier": ("classifier",)}
+_SPAN: Table = {"span_head.classifier": ("qa_outputs",)}
 _BERT_MLM: Table = {
     "mlm_head.dense": ("cls.predictions.transform.dense",),
     "mlm_head.norm": ("cls.predictions.transform.LayerNorm",),
@@ -73,10 +79,20 @@ _MODERN_CLASSIFICATION: Table = {
     "classification_head.norm": ("head.norm",),
     "classification_head.classifier": ("classifier",),
 }
+_MODERN_CHOICE: Table = {
+    "choice_head.dense": ("head.dense",),
+    "choice_head.norm": ("head.norm",),
+    "choice_head.classifier": ("classifier",),
+}
 _MODERN_TOKEN: Table = {
     "token_head.dense": ("head.dense",),
     "token_head.norm": ("head.norm",),
     "token_head.classifier": ("classifier",),
+}
+_MODERN_SPAN: Table = {
+    "span_head.dense": ("head.dense",),
+    "span_head.norm": ("head.norm",),
+    "span_head.classifier": ("classifier",),
 }
 
 #: ModernBertForTokenClassification with the labels original and replaced: a discriminator, for which there is no class
@@ -121,10 +137,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
+    "ElectraForMultipleChoice": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CHOICE),
     "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
+    "ElectraForQuestionAnswering": Architecture(family="classic", prefix="electra.", head=_SPAN),
     "BertModel": Architecture(family="classic", prefix="bert.", dropped=_POOLER),
+    "BertForTokenClassification": Architecture(family="classic", prefix="bert.", head=_TOKEN, dropped=_POOLER),
     "BertForMaskedLM": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
     "BertForPreTraining": Architecture(family="classic", prefix="bert.", head=_BERT_MLM, tied=_BERT_TIED, dropped=_POOLER),
+    "BertForQuestionAnswering": Architecture(family="classic", prefix="bert.", head=_SPAN, dropped=_POOLER),
     "ModernBertModel": Architecture(family="modern", prefix="model."),
     "ModernBertForMaskedLM": Architecture(
         family="modern", prefix="model.", head=_MODERN_MLM, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
@@ -132,6 +152,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_TOKEN),
     MODERN_DISCRIMINATOR: Architecture(family="modern", prefix="model.", head=_MODERN_RTD),
     "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
+    "ModernBertForQuestionAnswering": Architecture(family="modern", prefix="model.", head=_MODERN_SPAN),
+    "ModernBertForMultipleChoice": Architecture(family="modern", prefix="model.", head=_MODERN_CHOICE),
 }  # fmt: skip
 
 
@@ -195,6 +217,13 @@ def from_transformers(tensors: Mapping[str, Tensor], architecture: str, where: s
     return Imported(state=_restore_heads(state, architecture, where), dropped=dropped)
 
 
+def head_of(state: Mapping[str, Tensor], architecture: str) -> str | None:
+    """What our names of the head of `architecture` begin with; `state`, imported, says which of two it is."""
+    prefixes = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
+    one = _TWO_LAYERS["ElectraForSequenceClassification"].one
+    return "classification_head" if f"{one}.weight" in state else next(iter(prefixes), None)
+
+
 def require_names(state: Mapping[str, Tensor], expected: Iterable[str], architecture: str, where: str) -> None:
     """Raises ElectraError E-M210 unless `state` has exactly the names that a network of ours expects, in their terms."""
     expected = set(expected)
@@ -251,8 +280,9 @@ def _reshape_heads(state: State, architecture: str) -> State:
     if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    if architecture == "ElectraForSequenceClassification":
-        state |= _two_layers(state)
+    if architecture in _TWO_LAYERS and f"{(names := _TWO_LAYERS[architecture]).one}.weight" in state:
+        two = _two_layers(state, names)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(names.one)} | two
     return state
 
 
@@ -264,60 +294,76 @@ def _restore_heads(state: State, architecture: str, where: str) -> State:
                 raise ElectraError("E-M212", where, f"{name} is not that of a classifier with two labels",
                                    "of this class, only discriminators (original, replaced) can be loaded")  # fmt: skip
             state[name] = rows[1:] - rows[:1]  # a softmax over two is a sigmoid of the difference
-    if architecture == "ElectraForSequenceClassification":
-        head = {f"{module}.{leaf}" for module in (_WIDENED, _CLASSIFIER) for leaf in ("weight", "bias")}
+    if architecture in _TWO_LAYERS:
+        names = _TWO_LAYERS[architecture]
+        head = {f"{module}.{leaf}" for module in (names.dense, names.output) for leaf in ("weight", "bias")}
         require_names({name: tensor for name, tensor in state.items() if name in head}, head, architecture, where)
-        one = _one_layer(state)
-        if one is None:
-            raise ElectraError("E-M212", where, "its classification head has two layers of its own",
+        one = _one_layer(state, names)
+        if one is not None:
+            state = {name: tensor for name, tensor in state.items() if name not in head} | one
+        elif names.one == names.output:
+            raise ElectraError("E-M212", where, "its head has two layers of its own",
                                "of this class, only heads that electra exported can be loaded")  # fmt: skip
-        state = {name: tensor for name, tensor in state.items() if ".widened." not in name} | one
     return state
 
 
-_WIDENED, _CLASSIFIER = "classification_head.widened", "classification_head.classifier"
+@dataclass(frozen=True)
+class _Layers:
+    """Names here of a head that has one layer more in theirs: our one layer, and their two."""
+
+    one: str
+    dense: str
+    output: str
 
 
-def _two_layers(state: Mapping[str, Tensor]) -> State:
+_TWO_LAYERS = {
+    "ElectraForSequenceClassification": _Layers(
+        "classification_head.classifier", "two_layer_head.dense", "two_layer_head.classifier"
+    ),
+    "ElectraForMultipleChoice": _Layers("choice_head.classifier", "choice_head.widened", "choice_head.classifier"),
+}
+
+
+def _two_layers(state: Mapping[str, Tensor], names: _Layers) -> State:
     """Our output layer (W, b) as dense -> GELU -> out_proj, exactly.
 
     While there is room (2 * labels <= hidden), by gelu(z) - gelu(-z) = z: dense rows [W; -W; 0], out_proj [I, -I, 0]. With
     more labels the hidden state itself is passed on, moved up to where GELU is the identity in fp32: dense (I, c), out_proj
     (W, b - W c). c is beyond what the last LayerNorm can give: |weight| sqrt(D) + |bias| + 6.
     """
-    weight_ND, bias_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    weight_ND, bias_N = state[f"{names.one}.weight"], state[f"{names.one}.bias"]
     labels, size = weight_ND.shape
     if 2 * labels <= size:
         spare = size - 2 * labels
         eye, rest = torch.eye(labels), torch.zeros(labels, spare)
         return {
-            f"{_WIDENED}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
-            f"{_WIDENED}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
-            f"{_CLASSIFIER}.weight": torch.cat([eye, -eye, rest], dim=1),
-            f"{_CLASSIFIER}.bias": torch.zeros(labels),
+            f"{names.dense}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
+            f"{names.dense}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
+            f"{names.output}.weight": torch.cat([eye, -eye, rest], dim=1),
+            f"{names.output}.bias": torch.zeros(labels),
         }
     shift_D = _shift(state)
     return {
-        f"{_WIDENED}.weight": torch.eye(size),
-        f"{_WIDENED}.bias": shift_D,
-        f"{_CLASSIFIER}.weight": weight_ND,
-        f"{_CLASSIFIER}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
+        f"{names.dense}.weight": torch.eye(size),
+        f"{names.dense}.bias": shift_D,
+        f"{names.output}.weight": weight_ND,
+        f"{names.output}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
     }
 
 
-def _one_layer(state: Mapping[str, Tensor]) -> State | None:
+def _one_layer(state: Mapping[str, Tensor], names: _Layers) -> State | None:
     """The inverse of `_two_layers`; None for two layers that it did not make."""
-    wide_DD, wide_D = state[f"{_WIDENED}.weight"], state[f"{_WIDENED}.bias"]
-    out_ND, out_N = state[f"{_CLASSIFIER}.weight"], state[f"{_CLASSIFIER}.bias"]
+    wide_DD, wide_D = state[f"{names.dense}.weight"], state[f"{names.dense}.bias"]
+    out_ND, out_N = state[f"{names.output}.weight"], state[f"{names.output}.bias"]
     labels, size = len(out_N), len(wide_D)
     if (wide_DD.shape, out_ND.shape) != ((size, size), (labels, size)):
         return None
     if 2 * labels <= size:
-        found = {f"{_CLASSIFIER}.weight": wide_DD[:labels].clone(), f"{_CLASSIFIER}.bias": wide_D[:labels].clone()}
+        found = {f"{names.one}.weight": wide_DD[:labels].clone(), f"{names.one}.bias": wide_D[:labels].clone()}
     else:
         bias_N = (out_N.double() + out_ND.double() @ wide_D.double()).float()
-        found = {f"{_CLASSIFIER}.weight": out_ND, f"{_CLASSIFIER}.bias": bias_N}
-    again = _two_layers({**state, **found})
+        found = {f"{names.one}.weight": out_ND, f"{names.one}.bias": bias_N}
+    again = _two_layers({**state, **found}, names)
     return found if all(torch.allclose(state[name], tensor, atol=1e-4) for name, tensor in again.items()) else None
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,21 @@ from torch import Tensor, nn
 
 from electra import storage
 from electra.errors import ElectraError
-from electra.models import hf_config
+from electra.models import hf_config, sentence_transformers
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
-from electra.models.heads import ClassificationHead, LabelHead, MlmHead, Pooling, RtdHead, TokenHead
-from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, require_names, to_transformers
+from electra.models.heads import (
+    ChoiceHead,
+    ClassificationHead,
+    LabelHead,
+    MlmHead,
+    Pooling,
+    RtdHead,
+    SpanHead,
+    TokenHead,
+    TwoLayerHead,
+)  # fmt: skip
+from electra.models.interchange import MODERN_DISCRIMINATOR, from_transformers, head_of, require_names, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
@@ -44,15 +54,23 @@ from electra.text.tokenizer import load as load_tokenizer
 FORMAT, FORMAT_VERSION = "electra model directory", 1
 _LARGEST_JSON = 1 << 20
 _OWN_HEAD = "head.safetensors"
+_OWN_HEAD_CARD = f"""
+## In transformers
 
-TaskHead = ClassificationHead | TokenHead
+No class of transformers has this head. `electra` runs it from `{_OWN_HEAD}`; `AutoModel` loads the encoder without it.
+"""
+
+TaskHead = ClassificationHead | TwoLayerHead | TokenHead | SpanHead
 Head = MlmHead | RtdHead | TaskHead
 #: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
 _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
     RtdHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
+    ChoiceHead: ("choice_head", "ForMultipleChoice"),
+    TwoLayerHead: ("two_layer_head", "ForSequenceClassification"),
     TokenHead: ("token_head", "ForTokenClassification"),
+    SpanHead: ("span_head", "ForQuestionAnswering"),
 }
 
 
@@ -89,6 +107,7 @@ class ModelDir:
         own_head: the weights of any other task's head, for the task to make a head of.
         generator: the generator beside it.
         labels: names of the task head's outputs.
+        problem: what these are, in transformers' words (`hf_config.PROBLEMS`), if config.json says so.
         task: task.json.
         dropped: weights of a foreign model that have no place here, by name: say so to the user.
     """
@@ -100,6 +119,7 @@ class ModelDir:
     task_head: TaskHead | None = None
     own_head: Mapping[str, Tensor] | None = None
     labels: tuple[str, ...] = ()
+    problem: str | None = None
     generator: Generator | None = None
     task: Mapping[str, Any] | None = None
     dropped: tuple[str, ...] = ()
@@ -125,6 +145,7 @@ def save_model_dir(
     labels: Sequence[str] = (),
     generator: tuple[Encoder, MlmHead] | None = None,
     task: Mapping[str, Any] | None = None,
+    problem: str | None = None,
 ) -> None:
     """Write a model directory as a whole, in place of what stands there.
 
@@ -136,32 +157,46 @@ def save_model_dir(
         labels: names of the head's outputs, if they have any.
         generator: encoder and head of the generator.
         task: task.json.
+        problem: what the head's outputs are, in transformers' words; None = what `task` says.
 
     Raises:
         ElectraError: E-R001 the disk is full.
     """
     with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
+        problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
         prefix = "ModernBert" if encoder.config.type == "modern" else "Electra"
+        own_head = head is not None and type(head) not in _HEADS
         if isinstance(head, RtdHead) and prefix == "ModernBert":
             _write_network(temporary, "ModernBertModel", encoder)
             _write_network(temporary / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
-        elif head is None or (isinstance(head, nn.Module) and type(head) in _HEADS):
+        elif not own_head:
+            assert head is None or isinstance(head, nn.Module)
             ending = "Model" if head is None else _HEADS[type(head)][1]
-            _write_network(temporary, prefix + ending, encoder, head, labels)
+            _write_network(temporary, prefix + ending, encoder, head, labels, problem)
         else:
+            assert head is not None
             _write_network(temporary, f"{prefix}Model", encoder)
             own = head.state_dict() if isinstance(head, nn.Module) else head
-            save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
+            own_head = bool(own)
+            if own:
+                save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
         if generator is not None:
             _write_network(temporary / "generator", f"{prefix}ForMaskedLM", *generator)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
-        (temporary / "README.md").write_text(provenance.card(), encoding="utf-8")
+            sentence_transformers.write(temporary, task, encoder.config.hidden_size)
+        card = provenance.card() + (_OWN_HEAD_CARD if own_head else "")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
 def _write_network(
-    directory: Path, architecture: str, encoder: Encoder, head: nn.Module | None = None, labels: Sequence[str] = ()
+    directory: Path,
+    architecture: str,
+    encoder: Encoder,
+    head: nn.Module | None = None,
+    labels: Sequence[str] = (),
+    problem: str | None = None,
 ) -> None:
     directory.mkdir(exist_ok=True)
     state = {f"encoder.{name}": tensor.to("cpu", torch.float32) for name, tensor in plain_state(encoder).items()}
@@ -169,11 +204,12 @@ def _write_network(
         state |= {f"{_HEADS[type(head)][0]}.{name}": tensor for name, tensor in _plain(head.state_dict()).items()}
     dropout = 0.0
     pooling: Pooling = "cls"
-    if isinstance(head, LabelHead):
+    if isinstance(head, LabelHead | TwoLayerHead):
         dropout, labels = head.dropout, labels or _labels({}, head.classifier.out_features)
     if isinstance(head, ClassificationHead):
         pooling = head.pooling
-    storage.write_json(directory / "config.json", hf_config.to_json(encoder.config, architecture, labels, dropout, pooling))
+    tree = hf_config.to_json(encoder.config, architecture, labels, dropout, pooling)
+    storage.write_json(directory / "config.json", tree if problem is None else tree | {"problem_type": problem})
     save_file(to_transformers(state, architecture), directory / "model.safetensors", {"format": "pt"})
 
 
@@ -215,6 +251,7 @@ def load_model_dir(path: Path) -> ModelDir:
         task_head=head if isinstance(head, TaskHead) else None,
         own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
         labels=main.labels,
+        problem=main.problem,
         generator=Generator(encoder=beside.encoder, mlm_head=beside.head)
         if beside and isinstance(beside.head, MlmHead)
         else None,
@@ -243,6 +280,7 @@ class _Network:
     encoder: Encoder
     head: Head | None
     labels: tuple[str, ...]
+    problem: str | None
     dropped: tuple[str, ...]
 
 
@@ -258,7 +296,7 @@ def _read_network(directory: Path) -> _Network:
                            "mend config.json or the weights")  # fmt: skip
     with torch.device("meta"):  # no memory and no initial values until the shapes have been compared
         network = nn.ModuleDict({"encoder": build_encoder(config)})
-        for prefix in {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}:
+        if prefix := head_of(imported.state, architecture):
             outputs = len(imported.state.get(f"{prefix}.classifier.bias", torch.empty(1)))
             network[prefix] = _empty_head(prefix, config, outputs, tree, str(directory / "config.json"))
     _fill(network, imported.state, architecture, str(file))
@@ -266,8 +304,12 @@ def _read_network(directory: Path) -> _Network:
     head = next((module for name, module in network.items() if name != "encoder"), None)
     assert isinstance(encoder, Encoder)
     assert head is None or isinstance(head, Head)
-    labels = _labels(tree, head.classifier.out_features) if isinstance(head, LabelHead) else ()
-    return _Network(encoder=encoder.eval(), head=None if head is None else head.eval(), labels=labels, dropped=imported.dropped)
+    labels = _labels(tree, head.classifier.out_features) if isinstance(head, LabelHead | TwoLayerHead) else ()
+    problem = tree.get("problem_type")
+    return _Network(
+        encoder=encoder.eval(), head=None if head is None else head.eval(), labels=labels,
+        problem=problem if problem in hf_config.PROBLEMS.values() else None, dropped=imported.dropped,
+    )  # fmt: skip
 
 
 def _empty_head(
@@ -280,8 +322,15 @@ def _empty_head(
             return RtdHead(config)
         case "classification_head":
             return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
+        case "choice_head":
+            return ChoiceHead(config, _classifier_dropout(tree), hf_config.pooling(tree, where))
+        case "two_layer_head":
+            assert isinstance(config, ClassicConfig)
+            return TwoLayerHead(config, outputs, _classifier_dropout(tree))
         case "token_head":
             return TokenHead(config, outputs, _classifier_dropout(tree))
+        case "span_head":
+            return SpanHead(config, _classifier_dropout(tree))
         case _:
             raise AssertionError(f"no head is called {prefix}")
 
@@ -333,63 +382,3 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise ElectraError("E-M204", str(file), f"cannot be read: {error}", "copy or save the model again") from None
-
-
-# -- importing ----------------------------------------------------------------------------------------------------------
-
-
-def import_model(source: str | Path, out: Path, generator: str | Path | None = None) -> ModelDir:
-    """Make a model directory of ours from one that transformers wrote: `electra import`.
-
-    Args:
-        source: a discriminator, a masked language model, an encoder, or a BERT-like one, with its tokenizer.
-        out: where to; must not exist.
-        generator: a masked language model to put beside it as its generator, with the same tokenizer.
-
-    Returns:
-        The new directory, loaded; `dropped` lists what had no place in it.
-
-    Raises:
-        ElectraError: E-C210 a source that is not a directory, E-C211 `out` exists, E-M206 tokenizer and vocabulary do not fit,
-            E-M207 `generator` is no masked language model or has another tokenizer; and what `load_model_dir` raises.
-    """
-    if out.exists():
-        raise ElectraError("E-C211", str(out), "it exists already", "give another directory, or remove this one")
-    main = load_model_dir(_local(source))
-    tokenizer = main.tokenizer()
-    if tokenizer.vocab_size > main.encoder.config.vocab_size:
-        raise ElectraError("E-M206", str(source), f"the tokenizer has {tokenizer.vocab_size} tokens, the network only "
-                           f"{main.encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
-    beside = main.generator
-    if generator is not None:
-        other = load_model_dir(_local(generator))
-        if other.mlm_head is None:
-            raise ElectraError(
-                "E-M207", str(generator), "it has no masked language modelling head", "name the generator's directory"
-            )
-        if other.tokenizer().fingerprint != tokenizer.fingerprint:
-            raise ElectraError(
-                "E-M207", str(generator), "its tokenizer is not that of the discriminator", "name the pair's generator"
-            )
-        beside = Generator(encoder=other.encoder, mlm_head=other.mlm_head)
-    name = Path(source).name
-    save_model_dir(
-        out,
-        encoder=main.encoder,
-        provenance=Provenance(
-            tokenizer=tokenizer, card=lambda: f"# {out.name}\n\nImported from the model directory `{name}`.\n"
-        ),
-        head=main.mlm_head or main.rtd_head or main.task_head or main.own_head,
-        labels=main.labels,
-        generator=None if beside is None else (beside.encoder, beside.mlm_head),
-        task=main.task,
-    )
-    return replace(load_model_dir(out), dropped=main.dropped)
-
-
-def _local(source: str | Path) -> Path:
-    if str(source).startswith("hf://"):
-        raise ElectraError("E-C210", str(source), "downloads are not supported", "download the model and give its directory")
-    if not Path(source).is_dir():
-        raise ElectraError("E-C210", str(source), "no such directory", "give the directory of a model in transformers' format")
-    return Path(source)

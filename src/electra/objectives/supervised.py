@@ -1,20 +1,30 @@
 """The objective of fine-tuning: any trainable task, handed to the loop.
 
 In: an encoder and a task. Out: the task's loss on what encoder and fresh head say about a batch. One network, `model`, and one
-phase. `layer_depths` tells the optimiser how deep each parameter lies, for layer-wise decay of the learning rate.
+phase. `layer_depths` says how deep each parameter lies: for layer-wise decay of the learning rate, and for freezing.
+
+What is frozen is a function that stays as it was: its parameters get no gradients, and it runs without dropout, as in
+prediction. Since nothing below it is trained either, autograd keeps nothing of it and the backward pass ends above it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, Self
 
 from torch import Tensor, nn
 
 from electra.contracts import Batch, Losses, Noise, Phase, TrainableTask
+from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.tasks.common import TaskNetwork, check_length
+
+#: what is not trained: nothing, the embeddings, these and so many of the lowest layers, or the whole encoder
+Freeze = Literal["nothing", "embeddings", "encoder"] | int
+#: how layer-wise decay counts; see `Supervised.decay_exponents`
+DecayRule = Literal["fixed", "reference"]
 
 
 class Supervised(nn.Module):
@@ -24,16 +34,40 @@ class Supervised(nn.Module):
         encoder: the (pre-trained) encoder.
         task: brings head, loss and task.json.
         provenance: what the exported model directory says about where it comes from.
+        freeze: what is not trained.
 
     Raises:
-        ElectraError: E-C313 the task's rows are longer than the encoder's positions.
+        ElectraError: E-C313 the task's rows are longer than the encoder's positions, E-C454 more layers are to be frozen than
+            there are.
     """
 
-    def __init__(self, encoder: Encoder, task: TrainableTask, provenance: Provenance) -> None:
+    def __init__(self, encoder: Encoder, task: TrainableTask, provenance: Provenance, freeze: Freeze = "nothing") -> None:
         super().__init__()
         check_length(task, encoder)
         self.model = TaskNetwork(encoder, task.head(encoder))
         self.task, self.provenance = task, provenance
+        self._freeze(freeze)
+
+    def _freeze(self, freeze: Freeze) -> None:
+        encoder, layers = self.model.encoder, len(self.model.encoder.layers)
+        if isinstance(freeze, int) and not 1 <= freeze <= layers:
+            raise ElectraError("E-C454", "freeze", f"{freeze} lowest layers, but the encoder has {layers}",
+                               f'give 1 to {layers}, or "nothing", "embeddings", "encoder"')  # fmt: skip
+        deepest = {"nothing": -1, "embeddings": 0, "encoder": layers}[freeze] if isinstance(freeze, str) else freeze
+        depths = self.layer_depths()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(depths[name] > deepest)
+        self._frozen: list[nn.Module] = [encoder] if deepest == layers else []
+        if 0 <= deepest < layers:
+            below = [module for name, module in encoder.named_children() if name not in ("layers", "final_norm")]
+            self._frozen = [*below, *encoder.layers[:deepest]]
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -50,15 +84,22 @@ class Supervised(nn.Module):
         examples = max(float(totals["examples"]), 1.0)
         return {name: float(total) / examples for name, total in totals.items() if name != "examples"}
 
-    @property
-    def head_depth(self) -> int:
-        """Depth of the head: number of layers + 1. The factor on a parameter's rate is decay ** (head_depth - depth)."""
-        return len(self.model.encoder.layers) + 1
+    def decay_exponents(self, rule: DecayRule) -> dict[str, int]:
+        """By "network.parameter", the power of the layer-wise decay that its learning rate is multiplied by.
+
+        Args:
+            rule: `fixed`: the head 0, the last of n layers 1, the first n, embeddings n + 1. `reference`: as in the published
+                code, where the head counts as two above the last layer: the head 0, the last layer 2, the first n + 1,
+                embeddings n + 2 (ELECTRA_SPEC: optimiser; google-research/electra `optimization.py`).
+        """
+        head = len(self.model.encoder.layers) + 1
+        above = 1 if rule == "reference" else 0
+        return {name: 0 if depth == head else head + above - depth for name, depth in self.layer_depths().items()}
 
     def layer_depths(self) -> dict[str, int]:
-        """Depth of each trained parameter by "network.parameter": everything before the layers 0, layer i i + 1, a final norm
-        as the last layer, the head one more."""
-        layers = self.head_depth - 1
+        """Depth of each parameter by "network.parameter": everything before the layers 0, layer i i + 1, a final norm as the
+        last layer, the head one more."""
+        layers = len(self.model.encoder.layers)
         depths = {}
         for name, _ in self.named_parameters():
             _, owner, *rest = name.split(".")

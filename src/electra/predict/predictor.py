@@ -1,7 +1,9 @@
 """Texts in, predictions out, in the order of the inputs.
 
-`load(path)` reads a model directory and pairs its network with a task: the one it was fine-tuned for (task.json), or a scoring
-task by name. Training evaluates through the same `Predictor`, built from the network in training.
+`load(path)` reads a model directory and pairs its network with a task: the one it was fine-tuned for (task.json; of a foreign
+classifier, what its config.json says of the labels), or a scoring task by name. A task of an installed package has to be named
+even if task.json names it, for no directory may decide which code is imported. Training evaluates through the same
+`Predictor`, built from the network in training.
 
 A task makes one row or several of each example. The rows of a few thousand examples are sorted by length and batched by a
 token budget, so that little padding is computed; then every example is decoded from the outputs of its rows. Any string is
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +25,26 @@ from electra.contracts import Encoded, Example, Prediction, Task
 from electra.data.loader import in_order
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
+from electra.models.heads import ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
-from electra.tasks import TaskConfig, task_config
+from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
+from electra.tasks.classify import ClassifyConfig
 from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
+from electra.tasks.embed import EmbedConfig
+from electra.tasks.multilabel import MultilabelConfig
+from electra.tasks.own import checked
+from electra.tasks.regression import RegressionConfig
 from electra.tasks.score import FillMaskConfig, FillMaskNetwork, ReplacedConfig, ReplacedNetwork
 from electra.text.tokenizer import Tokenizer
 
-WindowedConfig = TypeVar("WindowedConfig", ReplacedConfig, FillMaskConfig)
+UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, EmbedConfig)
 
 #: tokens of a batch, padding included: enough to fill two cores, small enough for caches
 BATCH_TOKENS = 4096
 #: examples whose rows are sorted together
 CHUNK = 2048
+#: tokens of a row of foreign classifiers, which do not say what they were trained on
+_FOREIGN_LENGTH = 512
 
 
 class Predictor:
@@ -90,23 +100,22 @@ class Predictor:
         return found
 
 
-def load(path: str | Path, task: TaskConfig | str | None = None) -> Predictor:
+def load(path: str | Path, task: AnyTaskConfig | str | None = None) -> Predictor:
     """The predictor of a model directory.
 
     Args:
         path: a model directory.
-        task: a scoring task, as a setting or by name (`replaced`, `fill-mask`), whose windows are never longer than the
-            network's positions; None = the task the model was fine-tuned for.
+        task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `embed`), whose rows are never
+            longer than the network's positions; or the name of the task of an installed package that the model was fine-tuned
+            for; None = the task the model was fine-tuned for.
 
     Raises:
         ElectraError: E-C004 unknown task, E-C306 no task, E-C313 rows longer than the network's positions, E-M310 the model
-            lacks what the task needs, E-M311 tokenizer or labels do not fit the weights; and those of `load_model_dir`.
+            lacks what the task needs, E-M311 tokenizer or labels do not fit the weights, E-M335 a task that is not built in and
+            was not named, or another than the one that was; and those of `load_model_dir` and `tasks.task_config`.
     """
     model = load_model_dir(Path(path))
-    if task is None and model.task is None:
-        raise ElectraError("E-C306", str(path), "the model was not fine-tuned for a task",
-                           "name a scoring task: replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
-    config = task_config(task or model.task or {}) if task is None or isinstance(task, str) else task
+    config = _config(model, task) if task is None or isinstance(task, str) else task
     tokenizer = model.tokenizer()
     built, encoder, network = _pair(model, config, tokenizer)
     check_length(built, encoder)
@@ -116,7 +125,36 @@ def load(path: str | Path, task: TaskConfig | str | None = None) -> Predictor:
     return Predictor(network, built)
 
 
-def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[Task, Encoder, nn.Module]:
+def _config(model: ModelDir, name: str | None) -> AnyTaskConfig:
+    """The setting of the task that the caller names, or, without a name, of the model's own."""
+    trained = None if model.task is None else model.task.get("type")
+    if name is None and isinstance(trained, str) and trained not in BUILT_IN:
+        raise ElectraError("E-M335", str(model.path), f"its task {trained!r} is not built in, and no model imports a package",
+                           f"name it to allow the package that has it: --task {trained}")  # fmt: skip
+    if model.task is not None and name in (None, trained):
+        return task_config(model.task, own=name)
+    if name is None:
+        return _from_labels(model)
+    return task_config(name)
+
+
+def _from_labels(model: ModelDir) -> AnyTaskConfig:
+    """The task of a classifier that transformers wrote."""
+    head = model.task_head
+    if not isinstance(head, ClassificationHead | TwoLayerHead):
+        raise ElectraError("E-C306", str(model.path), "the model was not fine-tuned for a task",
+                           "name a task: embed, replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
+    length = min(_FOREIGN_LENGTH, model.encoder.config.max_position_embeddings)
+    pooling = head.pooling if isinstance(head, ClassificationHead) else None
+    shape: Literal["two-layer"] | None = "two-layer" if isinstance(head, TwoLayerHead) else None
+    if model.problem == "regression" or (model.problem is None and len(model.labels) == 1):
+        return RegressionConfig(range=(0.0, 1.0), max_length=length, pooling=pooling, head=shape)
+    if model.problem == "multi_label_classification":
+        return MultilabelConfig(labels=model.labels, max_length=length, pooling=pooling, head=shape)
+    return ClassifyConfig(labels=model.labels, max_length=length, pooling=pooling, head=shape)
+
+
+def _pair(model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer) -> tuple[Task, Encoder, nn.Module]:
     """The task, the encoder it stands on, and both as one network."""
     match config:
         case ReplacedConfig():
@@ -133,15 +171,18 @@ def _pair(model: ModelDir, config: TaskConfig, tokenizer: Tokenizer) -> tuple[Ta
                 raise _lacks(model, config, "generator or masked language model")
             config = _fitted(config, encoder)
             return config.build(tokenizer), encoder, FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
+        case EmbedConfig():
+            embed = _fitted(config, model.encoder).build(tokenizer)
+            return embed, model.encoder, saved_network(embed, model)
         case _:
-            task = config.build(tokenizer)
+            task = checked(config.build(tokenizer))
             return task, model.encoder, saved_network(task, model)
 
 
-def _fitted(config: WindowedConfig, encoder: Encoder) -> WindowedConfig:
-    """Windows no longer than the positions of the network: they lose nothing, so this need not be an error."""
+def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
+    """Rows no longer than the positions of the network: windows lose nothing by it, and what `embed` cuts is counted."""
     return replace(config, max_length=min(config.max_length, encoder.config.max_position_embeddings))
 
 
-def _lacks(model: ModelDir, config: TaskConfig, part: str) -> ElectraError:
+def _lacks(model: ModelDir, config: UntrainedConfig, part: str) -> ElectraError:
     return ElectraError("E-M310", str(model.path), f"has no {part}, which {config.type} needs", "give a model that has one")

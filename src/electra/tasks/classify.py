@@ -1,20 +1,21 @@
 """Task `classify`: one text (or two), one label of a fixed set.
 
-In: tables or JSON lines with a text and a label column. Out: `{"label", "score"}` for each text, as transformers'
+In: tables, JSON lines, parquet with a text and a label column. Out: `{"label", "score"}` for each text, as transformers'
 text-classification pipeline, where score is the softmax probability of the label.
 
 The labels are those of the setting, or those of the training file, sorted. The head reads the first token of a document;
 the loss is the cross entropy, divided by the number of examples of the global batch. A label that is not in the set is an
 error with file, line and the nearest label.
+
+A training file whose rows have lists of labels, or numbers with fractions, is no such task: `fit` then goes on as `multilabel`
+or `regression`, and the log says so.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -23,116 +24,144 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from electra import metrics
-from electra.config import STRICT, to_tree
-from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Reading, Term, Unit
+from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Term, Unit
 from electra.errors import ElectraError
-from electra.models.classic import ClassicEncoder
-from electra.models.heads import ClassificationHead, Pooling
-from electra.models.modern import ModernEncoder
-from electra.tasks.common import encode_text
-from electra.tasks.files import Columns, read_examples
+from electra.models.heads import ClassificationHead, TwoLayerHead
+from electra.tasks.labelled_text import LabelledText, TextConfig, check_labels, file_of, known_labels, label_id, no_label
+from electra.tasks.multilabel import Multilabel, MultilabelConfig
+from electra.tasks.regression import Regression, RegressionConfig, as_number
 from electra.text.tokenizer import Tokenizer
 
 _NO_LABEL = -100  # torch's ignore_index
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig:
+class ClassifyConfig(TextConfig):
     """Settings of `classify`.
 
     Args:
         labels: the set of labels, in the order of the outputs; None = those of the training file, sorted.
-        max_length: tokens of a row with specials; what does not fit is cut and counted.
-        pooling: what the head reads: the first token (`cls`), or the `mean` over all; None = the mean for modern encoders, the
-            first token for classic ones, which transformers' class reads.
-        columns: where a file has its texts and labels.
+        metric: the main metric; `f1` is that of the label `positive`.
+        positive: the label that `f1` is about; None = the last of two.
+        class_weights: factors on the loss of each label's examples: a table (labels that it leaves out have 1), or `balanced` =
+            scikit-learn's examples / (labels * examples of the label), 1 in the mean over the training file. The loss stays
+            divided by the number of examples.
+        label_smoothing: share of each target that is spread over all labels, as torch's `cross_entropy` does.
     """
 
-    __pydantic_config__ = STRICT
     type: Literal["classify"] = "classify"
     labels: tuple[str, ...] | None = None
-    max_length: int = 128
-    pooling: Pooling | None = None
-    columns: Columns = field(default_factory=Columns)
+    metric: Literal["accuracy", "macro_f1", "matthews", "f1"] = "accuracy"
+    positive: str | None = None
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
+        super().__post_init__()
+        check_labels(self.labels, 2)
+        if not 0 <= self.label_smoothing < 1:
             raise ElectraError(
-                "E-C300", "task.labels", f"{list(self.labels)} are not two or more different labels", "mend the list"
+                "E-C346", "task.label_smoothing", f"{self.label_smoothing:g} is no share", "give 0 or more, less than 1"
             )
-        if self.max_length < 8:
-            raise ElectraError(
-                "E-C301", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
-            )
+        if isinstance(self.class_weights, dict) and any(weight <= 0 for weight in self.class_weights.values()):
+            raise ElectraError("E-C346", "task.class_weights", "a weight is not above 0", "give a positive number")
+        if self.positive is not None and self.metric != "f1":
+            raise ElectraError("E-C347", "task.positive", f"has no meaning for {self.metric}", "set task.metric=f1")
+        if self.labels is not None:
+            self._check_names(self.labels)
+
+    def _check_names(self, labels: Sequence[str]) -> None:
+        """Whatever settings name a label name one of `labels`."""
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        named = {"positive": [self.positive] if self.positive is not None else [], "class_weights": list(weights)}
+        for setting, names in named.items():
+            for name in names:
+                if name not in labels:
+                    raise ElectraError("E-C347", f"task.{setting}", f"{name!r} is not one of {', '.join(labels[:20])}",
+                                       "name one of them")  # fmt: skip
+        if self.metric == "f1" and self.positive is None and len(labels) > 2:
+            raise ElectraError("E-C347", "task.metric", f"f1 of which of {len(labels)} labels?",
+                               "set task.positive, or take macro_f1")  # fmt: skip
 
     def build(self, tokenizer: Tokenizer) -> Classify:
         return Classify(self, tokenizer)
 
 
-class Classify:
-    """`contracts.TrainableTask` for single-label classification; see the module.
-
-    Args:
-        config: the settings.
-        tokenizer: the encoder's.
-    """
+class Classify(LabelledText[ClassifyConfig]):
+    """`contracts.TrainableTask` for a single label; see the module."""
 
     def __init__(self, config: ClassifyConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = False
+        super().__init__(config, tokenizer)
         self._ids = {label: index for index, label in enumerate(config.labels or ())}
+        weights = config.class_weights
+        self._weights = [weights.get(label, 1.0) for label in self._ids] if isinstance(weights, dict) else None
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of the outputs."""
-        if self.config.labels is None:
-            raise ElectraError("E-C302", "task.labels", "not known yet", "name them, or take them from the training file first")
-        return self.config.labels
+        return known_labels(self.config.labels)
 
-    def fit(self, examples: Sequence[Example]) -> Classify:
-        """This task with the labels of `examples`, or of its settings; every example must have one of them.
+    def fit(self, examples: Sequence[Example]) -> Classify | Multilabel | Regression:
+        """This task with the labels and class weights of `examples`, or of its settings; every example must have a label.
 
         Raises:
-            ElectraError: E-D310 fewer than two labels, E-D311 a row without label, E-D312 a label that is not in the settings.
+            ElectraError: E-D310 fewer than two labels, E-D311 a row without label, E-D312 a label that is not in the settings,
+                E-C347 settings that name another label, E-C348 settings of `classify` where the labels ask for another task.
         """
-        found = sorted({_gold(example) for example in examples})
-        if self.config.labels is not None:
-            for example in examples:
-                self._label_id(example)
-            return self
+        if self.config.labels is None and (other := self._other(examples)) is not None:
+            return other.fit(examples)
+        gold = [_gold(example) for example in examples]
+        found = self.config.labels or tuple(sorted(set(gold)))
         if len(found) < 2:
-            raise ElectraError("E-D310", _file(examples), f"every row has the label {found[0]!r}" if found else "no rows",
+            raise ElectraError("E-D310", file_of(examples), f"every row has the label {found[0]!r}" if found else "no rows",
                                "give training data with at least two labels")  # fmt: skip
-        return Classify(replace(self.config, labels=tuple(found)), self.tokenizer)
+        ids = dict.fromkeys(found, 0)
+        for label, example in zip(gold, examples, strict=True):
+            label_id(label, ids, example)
+        config = replace(self.config, labels=found)
+        if config.class_weights == "balanced":
+            config = replace(config, class_weights=_balanced(found, Counter(gold), file_of(examples)))
+        return self if config == self.config else Classify(config, self.tokenizer)
 
-    def read(self, path: Path) -> Reading:
-        return Reading(examples=iter(read_examples(path, self.config.columns)))
+    def _other(self, examples: Sequence[Example]) -> Multilabel | Regression | None:
+        """The task that the labels ask for, if it is not this one: lists, or numbers of which at least one has a fraction."""
+        kind: type[MultilabelConfig | RegressionConfig]
+        numbers = [as_number(example.target) for example in examples]
+        if any(isinstance(example.target, tuple) for example in examples):
+            kind, why = MultilabelConfig, "rows have lists of labels"
+        elif None not in numbers and not all(cast(float, number).is_integer() for number in numbers):
+            kind, why = RegressionConfig, "labels are numbers with fractions"
+        else:
+            return None
+        shared = {field.name for field in fields(TextConfig)}
+        for field in fields(ClassifyConfig):
+            if field.name not in shared and getattr(self.config, field.name) != field.default:
+                raise ElectraError("E-C348", f"task.{field.name}", f"{why}: this is task={kind.type}, without such a setting",
+                                   f"set task={kind.type} and leave this out, or name the labels with task.labels")  # fmt: skip
+        return kind(**{name: getattr(self.config, name) for name in shared}).build(self.tokenizer)
 
     def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `label`, int64 []; an example without label gets -100, which no loss counts."""
         label = _NO_LABEL if example.target is None else self._label_id(example)
-        encoded = encode_text(self.tokenizer, example, self.max_length)
-        return [replace(encoded, targets={"label": np.array(label, dtype=np.int64)})]
+        return self.row(example, "label", np.array(label, dtype=np.int64))
 
-    def head(self, encoder: nn.Module) -> ClassificationHead:
-        """A fresh head: (hidden, layout) -> logits [B, labels]."""
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
-        pooling = self.config.pooling or ("mean" if isinstance(encoder, ModernEncoder) else "cls")
-        return ClassificationHead(encoder.config, len(self.labels), pooling=pooling)
+    def head(self, encoder: nn.Module) -> ClassificationHead | TwoLayerHead:
+        """A fresh head: (hidden, batch) -> logits [N, labels]."""
+        return self.fresh_head(encoder, len(self.labels))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
-        """Cross entropy summed over the examples, in fp32.
+        """Cross entropy summed over the examples, in fp32, weighted and smoothed as the settings say.
 
         Args:
-            outputs: float [B, labels], logits.
-            batch: with target `label` int64 [B] and count `examples`.
+            outputs: float [N, labels], logits.
+            batch: with target `label` int64 [N] and count `examples`.
         """
-        label_B = batch.targets["label"]
-        total = F.cross_entropy(outputs.float(), label_B, reduction="sum", ignore_index=_NO_LABEL)
-        correct = (outputs.detach().argmax(dim=-1) == label_B).sum()
-        totals = {"examples": (label_B != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
+        label_N = batch.targets["label"]
+        weights = None if self._weights is None else outputs.new_tensor(self._weights, dtype=torch.float32)
+        total = F.cross_entropy(outputs.float(), label_N, weights, reduction="sum", ignore_index=_NO_LABEL,
+                                label_smoothing=self.config.label_smoothing)  # fmt: skip
+        correct = (outputs.detach().argmax(dim=-1) == label_N).sum()
+        totals = {"examples": (label_N != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"classify": Term(total=total, unit="examples")}, totals=totals)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
@@ -147,39 +176,45 @@ class Classify:
         return Judgement(units=(Unit(gold=self.labels[self._label_id(example)], predicted=said, score=score),))
 
     def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
-        """accuracy (main), macro_f1, majority_share (accuracy of always saying the commonest label)."""
+        """The main metric, then accuracy, macro_f1, majority_share (accuracy of always saying the commonest label)."""
         units = [unit for judgement in judgements for unit in judgement.units]
         gold, predicted = [self._ids[str(unit.gold)] for unit in units], [self._ids[str(unit.predicted)] for unit in units]
-        return {
+        found = {
             "accuracy": metrics.accuracy(gold, predicted),
             "macro_f1": metrics.macro_f1(gold, predicted),
             "majority_share": max(Counter(gold).values()) / len(gold),
         }
+        match self.config.metric:
+            case "matthews":
+                main = metrics.matthews(gold, predicted)
+            case "f1":
+                positive = self.labels[-1] if self.config.positive is None else self.config.positive
+                main = metrics.binary_f1(gold, predicted, self._ids[positive])
+            case name:
+                main = found[name]
+        return {self.config.metric: main} | found
 
     def tune(self, judgements: Sequence[Judgement]) -> Classify:
         """Nothing to choose: the most probable label wins."""
         return self
 
-    def to_json(self) -> dict[str, object]:
-        return to_tree(self.config)
-
     def _label_id(self, example: Example) -> int:
-        label = _gold(example)
-        if label not in self._ids:
-            near = difflib.get_close_matches(label, self.labels, n=1, cutoff=0.0)
-            known = ", ".join(self.labels[:20])
-            raise ElectraError("E-D312", example.where or "example", f"label {label!r} is not one of {known}",
-                               f"nearest is {near[0]!r}; mend the row or add it to task.labels")  # fmt: skip
-        return self._ids[label]
+        return label_id(_gold(example), self._ids, example)
 
 
 def _gold(example: Example) -> str:
     """The label of an example, which must have one."""
+    if isinstance(example.target, float):
+        return repr(example.target)
     if not isinstance(example.target, str) or not example.target:
-        raise ElectraError("E-D311", example.where or "example", "has no label",
-                           "add it, or set columns.label to the column that holds the labels")  # fmt: skip
+        raise no_label(example)
     return example.target
 
 
-def _file(examples: Sequence[Example]) -> str:
-    return examples[0].where.rpartition(":")[0] if examples else "training data"
+def _balanced(labels: Sequence[str], counts: Mapping[str, int], where: str) -> dict[str, float]:
+    """examples / (labels * examples of the label)."""
+    for label in labels:
+        if not counts[label]:
+            raise ElectraError("E-D310", where, f"no row has the label {label!r}, which balanced weights need",
+                               "give rows that have it, or weights as a table")  # fmt: skip
+    return {label: sum(counts.values()) / (len(labels) * counts[label]) for label in labels}

@@ -2,10 +2,12 @@
 
 In: `Example`s. Out: `Encoded` numbers. A text longer than a row is either cut, with the cut counted (`encode_text`), or becomes
 overlapping windows (`cut_windows`), each token's output taken from the window that shows the most context around it (`joined`).
+Texts that are compared with each other stand in one row (`side_by_side`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -45,10 +47,12 @@ class EncodedExamples:
 def encode_text(tokenizer: Tokenizer, example: Example, max_length: int) -> Encoded:
     """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to `max_length` tokens from the end, the longer text first.
 
+    A special token that is written out in a text is text.
+
     Returns:
         tokens and types, int64 [n <= max_length], with the tokens cut away counted in `truncated`.
     """
-    encoding = tokenizer.encode(example.text, example.pair)
+    encoding = tokenizer.encode_literally(example.text, example.pair)
     tokens, types = np.array(encoding.ids, dtype=np.int64), np.array(encoding.type_ids, dtype=np.int64)
     excess = max(0, len(tokens) - max_length)
     if excess:
@@ -64,6 +68,22 @@ def _kept_of_pair(types: npt.NDArray[np.int64], max_length: int) -> npt.NDArray[
     kept_pair = min(pair, max(room // 2, room - text))
     kept = np.arange(1 + room - kept_pair), np.arange(begin - 1, begin + kept_pair), np.array([len(types) - 1])
     return np.concatenate(kept)
+
+
+def side_by_side(texts: Sequence[Encoded], **targets: npt.NDArray[np.generic]) -> Encoded:
+    """One row of texts that belong together, each a segment: none sees another, and each has positions of its own.
+
+    Args:
+        texts: at least one, with specials.
+        targets: those of the row; `texts`, int64 [], how many there are, is added.
+    """
+    return Encoded(
+        tokens=np.concatenate([text.tokens for text in texts]),
+        types=np.concatenate([text.types for text in texts]),
+        segments=np.repeat(np.arange(len(texts)), [len(text.tokens) for text in texts]),
+        targets={"texts": np.array(len(texts), dtype=np.int64), **targets},
+        truncated=sum(text.truncated for text in texts),
+    )
 
 
 def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
@@ -90,6 +110,14 @@ def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
         targets = {name: array[places] for name, array in encoded.targets.items()}
         windows.append(Encoded(tokens=encoded.tokens[places], types=encoded.types[places], targets={**targets, "keep": keep}))
     return windows
+
+
+def learnt(before: TrainableTask, after: TrainableTask) -> list[str]:
+    """What `fit` took from the examples, as a note: `from the training file: task.range = [0.0, 5.0]`; none for nothing."""
+    given, taken = before.to_json(), after.to_json()
+    new = {name: value for name, value in taken.items() if value != given.get(name)}
+    shown = [f"task.{name} = {json.dumps(value, ensure_ascii=False):.200}" for name, value in new.items()]
+    return [f"from the training file: {', '.join(shown)}"] if shown else []
 
 
 # -- numbers -> outputs -------------------------------------------------------------------------------------------------
@@ -138,6 +166,8 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
         ElectraError: E-M310 the model has no such head, E-M311 a head of another shape than task.json says.
     """
     head = task.head(model.encoder)
+    if not head.state_dict():  # nothing to be saved: any encoder will do
+        return TaskNetwork(model.encoder, head.eval())
     state = model.own_head if model.task_head is None else model.task_head.state_dict()
     if state is None or (model.task_head is not None and type(model.task_head) is not type(head)):
         raise ElectraError("E-M310", str(model.path), f"has no {type(head).__name__}, which its task needs",

@@ -27,7 +27,7 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead, RtdHead
 from electra.tasks.common import cut_windows, joined
-from electra.tasks.files import Columns, read_examples
+from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
 
 
@@ -37,7 +37,7 @@ class ReplacedConfig:
 
     Args:
         max_length: tokens of a window, with specials.
-        text: column of a file that holds the text; see `files.Columns`.
+        text: column of a file that holds the text; see `readers.Columns`.
     """
 
     __pydantic_config__ = STRICT
@@ -59,7 +59,7 @@ class FillMaskConfig:
     Args:
         max_length: tokens of a window, with specials.
         top_k: candidates for each [MASK].
-        text: column of a file that holds the text; see `files.Columns`.
+        text: column of a file that holds the text; see `readers.Columns`.
     """
 
     __pydantic_config__ = STRICT
@@ -96,7 +96,7 @@ class Replaced:
         self.per_token = True
 
     def read(self, path: Path) -> Reading:
-        return Reading(examples=iter(read_examples(path, Columns(text=self.config.text, label=None))))
+        return read_texts(path, Columns(text=self.config.text))
 
     def encode(self, example: Example) -> list[Encoded]:
         """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
@@ -125,7 +125,7 @@ class FillMask:
         self.per_token = True
 
     def read(self, path: Path) -> Reading:
-        return Reading(examples=iter(read_examples(path, Columns(text=self.config.text, label=None))))
+        return read_texts(path, Columns(text=self.config.text))
 
     def encode(self, example: Example) -> list[Encoded]:
         """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""

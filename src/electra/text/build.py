@@ -10,8 +10,8 @@ In: text files and a tokenizer. Out: a directory
                        `word_starts` list<bool>: which tokens begin a word; only after a segmenter (`words.py`)
 
 Documents are read as a stream, and encoded in batches on all cores while the next ones are read; at most one shard is in
-memory, whatever the corpus weighs. Everything is made in a sibling, the workshop, that is renamed at the end: there is either a
-whole corpus or none. The same files and seed give the same bytes.
+memory, twice while it is written, whatever the corpus weighs. Everything is made in a sibling, the workshop, that is renamed at
+the end: there is either a whole corpus or none. The same files and seed give the same bytes.
 
 A build that was stopped, or killed, goes on when the same command is given again. After every shard the workshop's journal says
 up to which document of which file the shards go. Files before it are not read again; that one is, up to that document, but
@@ -45,13 +45,13 @@ from electra.text.manifest import FORMAT_VERSION, Manifest
 from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, find_files, read_files, shown, try_files
 from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
-from electra.text.words import SegmenterName
+from electra.text.words import SegmenterName, segmenter_package
 from electra.text.workers import cores, encode_in_order
 
-#: tokens after which a shard is written
-SHARD_TOKENS = 1 << 22
+#: tokens after which a shard is written: so few that the memory for one is nothing beside that of the processes
+SHARD_TOKENS = 1 << 21
 
-_BATCH_CHARACTERS = 1 << 18
+_BATCH_CHARACTERS = 1 << 17
 _POWERS = 1 << np.arange(32)
 #: in the workshop, what filters keep
 _FILTERS = "filters"
@@ -107,40 +107,73 @@ def build(
             another process is building it, E-R110 the segmenter is not installed, E-R150 a worker died, and those
             of `readers.read` and `filters.filtered`.
     """
-    if not 0 < shard_tokens <= 1 << 30:
-        raise ElectraError("E-C106", "shard_tokens", f"{shard_tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
+    made_of = _MadeOf(
+        tokenizer=tokenizer, options=options, filters=filters, segmenter=segmenter, shard_tokens=shard_tokens, seed=seed
+    )
     if workers is not None and workers < 1:
         raise ElectraError("E-C151", "workers", f"{workers} processes encode nothing", "give 1 or more, or leave it out")
-    out, found, drops = Path(out), Drops(), Drops()
+    out, found = Path(out), Drops()
     files = find_files(paths, found, options)
-    against = [path for path in map(Path, filters.against) if path.is_file()]
-    settings = asdict(options) | asdict(filters) | {"segmenter": segmenter, "shard_tokens": shard_tokens, "seed": seed}
-    command = command_of([*files, *against], tokenizer.fingerprint, settings)
+    command = made_of.command(files)
     _require_place(out, overwrite)
     with workshop(out) as shop:
         _require_place(out, overwrite)  # somebody may have finished it meanwhile
         journal = open_journal(shop, command, found.total, start_over=overwrite)
-        resumed = journal.documents
         with _kept_if_of_use(shop, journal):
             try_files(files, options)
             if filters.looks_ahead:
                 journal.save(shop)  # what is found before the first shard is of this command
-            writer = _Writer(shop, tokenizer, filters, segmenter, shard_tokens, seed, journal, drops)
-            documents = _documents(files, options, filters, shop / _FILTERS, journal.source, drops)
-            batches = _batches(documents, min(_BATCH_CHARACTERS, shard_tokens))
-            tokenizer.save(saved := shop / "made" / "tokenizer")
-            for batch, rows in encode_in_order(
-                batches, _texts, tokenizer, saved, segmenter=segmenter, workers=workers or cores()
-            ):
-                writer.add(batch, rows)
-                if progress is not None:
-                    progress(
-                        Progress(
-                            documents=journal.documents, tokens=journal.tokens, text_bytes=journal.text_bytes,
-                            file=batch[-1].file, resumed=resumed,
-                        )
-                    )  # fmt: skip
-            return writer.finish()
+            return _make(files, made_of, shop, journal, workers or cores(), progress or _unseen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MadeOf:
+    """What a corpus is made of besides its text; see `build`."""
+
+    tokenizer: Tokenizer
+    options: ReadOptions
+    filters: FilterOptions
+    segmenter: SegmenterName | None
+    shard_tokens: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        tokens = self.shard_tokens
+        if not 0 < tokens <= 1 << 30:
+            raise ElectraError("E-C106", "shard_tokens", f"{tokens} is not in 1 .. 2^30", f"leave it at {SHARD_TOKENS}")
+
+    def command(self, files: Sequence[Path]) -> dict[str, str]:
+        """What the corpus of these files depends on, by name. Raises as `segmenter_package` and `FilterOptions.packages`."""
+        against = [path for path in map(Path, self.filters.against) if path.is_file()]
+        own = {"segmenter": self.segmenter, "shard_tokens": self.shard_tokens, "seed": self.seed}
+        packages = [*([segmenter_package(self.segmenter)] if self.segmenter else []), *self.filters.packages]
+        return command_of(
+            [*files, *against], self.tokenizer.fingerprint, asdict(self.options) | asdict(self.filters) | own, packages
+        )
+
+
+def _make(
+    files: Sequence[Path], made_of: _MadeOf, shop: Path, journal: Journal, workers: int, progress: Callable[[Progress], None]
+) -> Manifest:
+    """From where the journal is to the end."""
+    drops, resumed = Drops(), journal.documents
+    writer = _Writer(shop, made_of, journal, drops)
+    documents = _documents(files, made_of, shop / _FILTERS, journal.source, drops)
+    batches = _batches(documents, min(_BATCH_CHARACTERS, made_of.shard_tokens))
+    made_of.tokenizer.save(saved := shop / "made" / "tokenizer")
+    for batch, rows in encode_in_order(batches, _texts, made_of.tokenizer, saved, segmenter=made_of.segmenter, workers=workers):
+        writer.add(batch, rows)
+        progress(
+            Progress(
+                documents=journal.documents, tokens=journal.tokens, text_bytes=journal.text_bytes, file=batch[-1].file,
+                resumed=resumed,
+            )
+        )  # fmt: skip
+    return writer.finish()
+
+
+def _unseen(progress: Progress) -> None:
+    """Nobody looks at it."""
 
 
 def _require_place(out: Path, overwrite: bool) -> None:
@@ -149,7 +182,7 @@ def _require_place(out: Path, overwrite: bool) -> None:
     if not (out / "shard-00000.arrow").is_file():
         raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
     if not overwrite:
-        raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory or allow overwriting")
+        raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory, or add --overwrite")
 
 
 @contextmanager
@@ -167,11 +200,9 @@ def _kept_if_of_use(shop: Path, journal: Journal) -> Iterator[None]:
 # -- reading -------------------------------------------------------------------------------------------------------------
 
 
-def _documents(
-    files: Sequence[Path], options: ReadOptions, filters: FilterOptions, scratch: Path, begun: Begun, drops: Drops
-) -> Iterator[Document]:
+def _documents(files: Sequence[Path], made_of: _MadeOf, scratch: Path, begun: Begun, drops: Drops) -> Iterator[Document]:
     """The documents behind those that an earlier sitting stored; `begun` is the file that they end in."""
-    last, stored = begun.file, begun.documents
+    options, filters, last, stored = made_of.options, made_of.filters, begun.file, begun.documents
     first = [shown(file) for file in files].index(last) if last and not filters.looks_ahead else 0
     documents = filtered(lambda drops: read_files(files[first:], drops, options), filters, scratch, drops)
     if last:
@@ -203,21 +234,10 @@ def _texts(batch: Sequence[Document]) -> list[str]:
 class _Writer:
     """Hands rows to the shards, and keeps the journal, whose sums become the manifest."""
 
-    def __init__(
-        self,
-        shop: Path,
-        tokenizer: Tokenizer,
-        filters: FilterOptions,
-        segmenter: SegmenterName | None,
-        shard_tokens: int,
-        seed: int,
-        journal: Journal,
-        drops: Drops,
-    ) -> None:
+    def __init__(self, shop: Path, made_of: _MadeOf, journal: Journal, drops: Drops) -> None:
         self._shop, self._directory, self._journal, self._drops = shop, shop / "made", journal, drops
-        self._tokenizer, self._filters, self._segmenter = tokenizer, filters, segmenter
-        self._shard_tokens, self._seed = shard_tokens, seed
-        self._shards = ShardWriter(self._directory, seed, journal.shards)
+        self._made_of = made_of
+        self._shards = ShardWriter(self._directory, made_of.seed, journal.shards)
         self._sources = self._directory / "sources.jsonl"
         with self._sources.open("ab") as file:
             file.truncate(journal.sources_bytes)
@@ -229,13 +249,13 @@ class _Writer:
         start = tokens = 0
         while start < len(batch):
             # the first document with which the shard is full is its last one
-            full = int(np.searchsorted(ends, tokens + self._shard_tokens - self._shards.tokens))
+            full = int(np.searchsorted(ends, tokens + self._made_of.shard_tokens - self._shards.tokens))
             stop = min(full + 1, len(batch))
             part = slice(start, stop)
             self._account(batch[part], kept[part])
             self._store(rows.slice(start, stop - start).filter(pa.array(kept[part])), lengths[part][kept[part]])
             start, tokens = stop, int(ends[stop - 1])
-            if self._shards.tokens >= self._shard_tokens:
+            if self._shards.tokens >= self._made_of.shard_tokens:
                 self._end_shard()
 
     def _account(self, batch: Sequence[Document], kept: npt.NDArray[np.bool_]) -> None:
@@ -257,7 +277,7 @@ class _Writer:
         self._shards.add(rows, tokens)
         journal.documents += len(lengths)
         journal.tokens += tokens
-        unknown = rows.column("tokens").flatten().to_numpy() == self._tokenizer.unk_id
+        unknown = rows.column("tokens").flatten().to_numpy() == self._made_of.tokenizer.unk_id
         journal.unknown += int(np.count_nonzero(unknown))
         powers, counts = np.unique(_POWERS[np.searchsorted(_POWERS, lengths)], return_counts=True)
         journal.lengths.update(dict(zip(powers.tolist(), counts.tolist(), strict=True)))
@@ -270,7 +290,7 @@ class _Writer:
 
     def finish(self) -> Manifest:
         """Writes what is left and, last, the manifest."""
-        journal, tokenizer = self._journal, self._tokenizer
+        journal, made_of, tokenizer = self._journal, self._made_of, self._made_of.tokenizer
         if self._shards.tokens:
             self._end_shard()
         self._end_sources(None)
@@ -288,7 +308,7 @@ class _Writer:
             cls_id=tokenizer.cls_id,
             sep_id=tokenizer.sep_id,
             mask_id=tokenizer.mask_id,
-            seed=self._seed,
+            seed=made_of.seed,
             sources=journal.sources,
             documents=journal.documents,
             tokens=journal.tokens,
@@ -298,8 +318,8 @@ class _Writer:
             samples={cause: tuple(places) for cause, places in sorted(journal.losses.samples.items())},
             lengths=dict(sorted(journal.lengths.items())),
             shards=journal.shards,
-            segmenter=self._segmenter,
-            filters=self._filters,
+            segmenter=made_of.segmenter,
+            filters=made_of.filters,
         )
         write(self._directory / MANIFEST, manifest.to_json())
         saved = self._directory / "tokenizer"

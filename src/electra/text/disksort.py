@@ -21,7 +21,7 @@ RECORD = np.dtype([("key", "<u8"), ("document", "<u8")])
 Records = npt.NDArray[np.void]
 Keys = npt.NDArray[np.uint64]
 
-_IN_MEMORY = 1 << 18  # records: 4 MB, and twice as much again while they are sorted
+_IN_MEMORY = 1 << 16  # records: 4 MB, and twice as much again while they are sorted
 _DEALT_BITS = 6
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -50,6 +51,15 @@ _BATCH_CHARACTERS = 1 << 16
 _BATCH_CANDIDATES = 1 << 12
 
 
+def near_package() -> str:
+    """The package that makes signatures. Raises ElectraError E-R120 if it is not installed."""
+    if find_spec("rensa") is None:
+        raise ElectraError(
+            "E-R120", "--duplicates near", "needs a package that is not installed", "pip install 'electra-toolkit[dedup]'"
+        )
+    return "rensa"
+
+
 class NearSignatures:
     """MinHash signatures, and the bands that belong to a threshold.
 
@@ -61,12 +71,9 @@ class NearSignatures:
     """
 
     def __init__(self, similarity: float) -> None:
-        try:
-            from rensa import RMinHash
-        except ImportError:
-            raise ElectraError(
-                "E-R120", "--duplicates near", "needs a package that is not installed", "pip install 'electra-toolkit[dedup]'"
-            ) from None
+        near_package()
+        from rensa import RMinHash
+
         self._digests: Callable[..., Any] = RMinHash.digest_matrix_from_flat_token_hashes
         self.similarity = similarity
         self.bands, self.rows = bands_of(similarity)

@@ -41,8 +41,8 @@ _SENTENCE_END = re.compile(r"""[\n.!?…。！？]+["'”’)\]」』）】》]*
 # (around others, too, but to leave more together is never wrong)
 _APART = "!-/:-@\\[-`{-~" + "\u2018-\u201d…\u3001\u3002\u3008-\u3011！（），：；？" + "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[^ \n{_APART}]+|[{_APART}]")
-#: words whose tokens are remembered, some 25 MB; English text of any size meets new ones without end
-_REMEMBERED = 1 << 17
+#: words of a table, some 6 MB; few enough that 5 MB of English fill both tables, and then memory grows no more
+_REMEMBERED = 1 << 15
 #: characters of a longest word that is remembered
 _REMEMBERED_LENGTH = 40
 
@@ -109,7 +109,7 @@ def by_words(tokenizer: Tokenizer, dtype: np.dtype[Token]) -> Documents:
     def documents(texts: Sequence[str]) -> Iterator[Row]:
         for text in texts:
             pieces, ends, end = [cls], list[int](), width
-            for start, stop in pairwise([0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]):
+            for start, stop in sentences_of(text):
                 if tokens := b"".join(map(look_up, words(text, start, stop))):
                     pieces.append(tokens)
                     end += len(tokens)
@@ -120,19 +120,32 @@ def by_words(tokenizer: Tokenizer, dtype: np.dtype[Token]) -> Documents:
 
 
 class _Words(dict[str, bytes]):
-    """Word -> the bytes of its tokens, found when it is first asked for."""
+    """Word -> the bytes of its tokens, found when it is first asked for.
+
+    Text of any size meets new words without end. So when the table is full it becomes the older one, from which words that are
+    met again come back, and a new one is begun: what is frequent stays.
+    """
 
     def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[Token]) -> None:
         super().__init__()
         self._tokenizer, self._dtype = tokenizer, dtype
+        self._older = dict[str, bytes]()
 
     def __missing__(self, word: str) -> bytes:
-        tokens = np.array(self._tokenizer.encode_documents([word])[0].ids, dtype=self._dtype).tobytes()
+        tokens = self._older.get(word)
+        if tokens is None:
+            tokens = np.array(self._tokenizer.encode_documents([word])[0].ids, dtype=self._dtype).tobytes()
         if len(word) <= _REMEMBERED_LENGTH:
             if len(self) >= _REMEMBERED:
+                self._older = dict(self)
                 self.clear()
             self[word] = tokens
         return tokens
+
+
+def sentences_of(text: str) -> Iterator[tuple[int, int]]:
+    """Characters (start, end) of each sentence, with the space before it; together they are the text."""
+    return pairwise([0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)])
 
 
 def sentence_ends(text: str, starts: Sequence[int]) -> list[int]:

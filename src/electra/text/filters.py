@@ -36,6 +36,7 @@ from electra.text.duplicates import (
     batches,
     bytes_per_document,
     find_duplicates,
+    near_package,
 )
 from electra.text.readers import Document
 from electra.text.shingles import categories, codes_of
@@ -90,6 +91,11 @@ class FilterOptions:
     def looks_ahead(self) -> bool:
         """Whether it takes a look at all documents to know which of them stay."""
         return self.duplicates != "none" or self.max_line_documents is not None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Whose versions decide what stays. Raises ElectraError E-R120 if one is not installed."""
+        return (near_package(),) if self.duplicates == "near" else ()
 
     @property
     def bytes_per_document(self) -> int:

@@ -149,9 +149,15 @@ def table(figures: Sequence[ScriptFigures]) -> Iterator[str]:
             yield f"{each.script}, unknown: " + ", ".join(f"{_shown(text)} ({count:,})" for text, count in each.unknown_texts)
         if each.lossy_characters:
             yield f"{each.script}, lossy: " + ", ".join(
-                f"{_shown(character)} U+{ord(character):04X}{f' as {_shown(back)}' if back else ''} ({count:,})"
+                f"{_shown(character)} U+{ord(character):04X}{_lost_as(character, back)} ({count:,})"
                 for character, back, count in each.lossy_characters
             )
+
+
+def _lost_as(character: str, back: str) -> str:
+    if back == character:
+        return " within words"  # alone it comes back
+    return f" as {_shown(back)}" if back else ""
 
 
 def _shown(text: str) -> str:

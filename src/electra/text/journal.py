@@ -26,6 +26,7 @@ from electra.text.drops import Losses
 from electra.text.manifest import Shard
 
 _NAME = "journal.json"
+_ALWAYS_USED = ("electra-toolkit", "pyarrow", "tokenizers")
 
 
 @dataclass(kw_only=True)
@@ -85,17 +86,21 @@ class Journal:
 _JOURNAL = TypeAdapter(Journal)
 
 
-def command_of(files: Iterable[Path], tokenizer: str, options: dict[str, object]) -> dict[str, str]:
-    """What a corpus depends on, by name: files with their sizes and times, the tokenizer's fingerprint, options, versions."""
+def command_of(files: Iterable[Path], tokenizer: str, options: dict[str, object], packages: Iterable[str]) -> dict[str, str]:
+    """What a corpus depends on, by name.
+
+    Args:
+        files: those that are read, told with their sizes and times.
+        tokenizer: its fingerprint.
+        options: by name.
+        packages: optional ones that are used; their versions are told with those of what is always used.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
         status = file.stat()
         digest.update(os.fsencode(file) + f"\n{status.st_size} {status.st_mtime_ns}\n".encode())
-    versions = {
-        "version of electra": version("electra-toolkit"),
-        "version of tokenizers": version("tokenizers"),
-        "version of Unicode": unicodedata.unidata_version,
-    }
+    versions = {f"version of {package}": version(package) for package in (*_ALWAYS_USED, *packages)}
+    versions["version of Unicode"] = unicodedata.unidata_version
     return {"input files": digest.hexdigest(), "tokenizer": tokenizer, **{k: str(v) for k, v in options.items()}, **versions}
 
 

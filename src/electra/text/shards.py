@@ -7,15 +7,14 @@ written as one record batch, uncompressed, so that a reader maps each column as 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from electra.storage import sync
+from electra.storage import file_hash, sync
 from electra.text.manifest import Shard
 
 
@@ -41,40 +40,41 @@ class ShardWriter:
 
     def write(self) -> None:
         """The documents that were added since the last time become a shard."""
-        batch, name = self._shuffled(), f"shard-{len(self.shards):05d}.arrow"
-        with (self._directory / name).open("wb") as file:
-            hashing = _Hashing(file)
-            with pa.ipc.new_file(pa.PythonFile(hashing, "w"), batch.schema) as shard:
-                shard.write_batch(batch)
-            size, digest = file.tell(), hashing.digest.hexdigest()
-        sync(self._directory / name)
-        self.shards.append(Shard(file=name, documents=len(batch), tokens=self.tokens, bytes=size, blake2b=digest))
+        batch, path = self._shuffled(), self._directory / f"shard-{len(self.shards):05d}.arrow"
+        with path.open("wb") as file, pa.ipc.new_file(file, batch.schema) as shard:
+            shard.write_batch(batch)
+        sync(path)
+        self.shards.append(
+            Shard(
+                file=path.name, documents=len(batch), tokens=self.tokens, bytes=path.stat().st_size, blake2b=file_hash(path)
+            )
+        )  # fmt: skip
         self.tokens = 0
 
     def _shuffled(self) -> pa.RecordBatch:
-        """What is waiting, in the shard's order; it waits no longer, so that memory holds it twice at most."""
-        table = pa.Table.from_batches(self._waiting).combine_chunks()
-        self._waiting = []
+        """What is waiting, in the shard's order; it waits no longer."""
+        waiting, self._waiting = pa.Table.from_batches(self._waiting), []
         # raw bits of a counter-based generator: unlike `permutation`, promised never to change
-        bits = np.random.Philox(key=[self._seed % 2**64, len(self.shards)]).random_raw(len(table))
-        (batch,) = table.take(pa.array(np.argsort(bits, kind="stable"))).to_batches()
-        return batch
+        order = np.argsort(np.random.Philox(key=[self._seed % 2**64, len(self.shards)]).random_raw(len(waiting)), kind="stable")
+        places = np.empty_like(order)
+        places[order] = np.arange(len(order))
+        return pa.record_batch([_placed(column.chunks, places) for column in waiting.columns], schema=waiting.schema)
 
 
-class _Hashing:
-    """A file that is hashed while it is written."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.digest = file, hashlib.blake2b(digest_size=16)
-
-    def write(self, data: bytes | memoryview) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
+def _placed(parts: Sequence[pa.ListArray], places: npt.NDArray[np.int64]) -> pa.ListArray:
+    """The lists of all parts as one array in which each has its place; part by part, so that memory holds nothing thrice."""
+    lengths = np.concatenate([part.value_lengths().to_numpy() for part in parts])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    offsets[1:][places] = lengths
+    np.cumsum(offsets, out=offsets)
+    values = np.empty(offsets[-1], dtype=parts[0].type.value_type.to_pandas_dtype())
+    first = 0
+    for part in parts:
+        own, starts = lengths[first : first + len(part)], offsets[places[first : first + len(part)]]
+        within = np.cumsum(own) - own
+        values[np.repeat(starts - within, own) + np.arange(own.sum())] = part.flatten().to_numpy(zero_copy_only=False)
+        first += len(part)
+    return pa.ListArray.from_arrays(offsets, values)
 
 
 def write(path: Path, data: bytes | memoryview) -> None:

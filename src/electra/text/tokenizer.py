@@ -80,7 +80,11 @@ class Tokenizer:
 
         Here `[MASK]` written in a text is the mask. A lone surrogate counts as U+FFFD, so that offsets stay right.
         """
-        return self.backend.encode(_well_formed(text), None if pair is None else _well_formed(pair))
+        return self.backend.encode(well_formed(text), None if pair is None else well_formed(pair))
+
+    def encode_literally(self, text: str, pair: str | None = None) -> hf.Encoding:
+        """As `encode`, but `[MASK]`, `[SEP]` and their like written in a text are text: nobody's words end a segment."""
+        return self._plain.encode(well_formed(text), None if pair is None else well_formed(pair))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without specials and with words put together again."""
@@ -121,7 +125,8 @@ class Tokenizer:
             raise unwritable(directory, error) from None
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
+    """`text` with U+FFFD for each lone surrogate."""
     return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 

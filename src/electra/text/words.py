@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
@@ -86,6 +87,16 @@ def _spelled_out(texts: Sequence[str]) -> list[str]:
 # -- segmenters ----------------------------------------------------------------------------------------------------------
 
 
+def segmenter_package(segmenter: SegmenterName) -> str:
+    """The package that a segmenter comes from. Raises ElectraError E-R110 if it is not installed."""
+    package = {"jieba": "rjieba"}[segmenter]
+    if find_spec(package) is None:
+        raise ElectraError(
+            "E-R110", f"segmenter {segmenter}", f"the package {package} is not installed", "pip install 'electra-toolkit[zh]'"
+        )
+    return package
+
+
 class SegmentedWords:
     """Which tokens begin a word, as a segmenter sees it.
 
@@ -98,12 +109,9 @@ class SegmentedWords:
     """
 
     def __init__(self, tokenizer: Tokenizer, segmenter: SegmenterName) -> None:
-        try:
-            import rjieba
-        except ImportError:
-            raise ElectraError(
-                "E-R110", f"segmenter {segmenter}", "the package rjieba is not installed", "pip install 'electra-toolkit[zh]'"
-            ) from None
+        segmenter_package(segmenter)
+        import rjieba
+
         self._cut: Callable[[str], list[str]] = rjieba.cut
         self._continues_word = continues_word(tokenizer)
 

@@ -28,7 +28,7 @@ from electra.text.tokenizer import Tokenizer, load
 from electra.text.words import SegmenterName
 
 #: an input of fewer characters is done before a worker has started
-_SHORT = 1 << 22
+_SHORT = 1 << 20
 _TEXTS = pa.schema([("text", pa.string())])
 
 Batch = TypeVar("Batch")
@@ -84,7 +84,11 @@ def encode_in_order(
 
 
 class _Pool:
-    """Workers, each with a thread of this process that waits for it."""
+    """Workers, each with a thread of this process that waits for it.
+
+    While there are any, Arrow takes memory from the system: its own allocator keeps some for each thread, and what the threads
+    hand over to the writer piles up to 60 MB.
+    """
 
     def __init__(self, workers: int, arguments: Sequence[str]) -> None:
         self._workers = [_Worker(arguments) for _ in range(workers)]
@@ -94,9 +98,12 @@ class _Pool:
         self._threads = ThreadPoolExecutor(workers)
 
     def __enter__(self) -> _Pool:
+        self._memory = pa.default_memory_pool()
+        pa.set_memory_pool(pa.system_memory_pool())
         return self
 
     def __exit__(self, *_: object) -> None:
+        pa.set_memory_pool(self._memory)
         for worker in self._workers:
             worker.kill()
         self._threads.shutdown(cancel_futures=True)

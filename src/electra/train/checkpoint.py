@@ -1,8 +1,8 @@
 """Checkpoints that a crash cannot spoil.
 
 A checkpoint is a sealed directory `step-00001000` (see `storage`) with `model.safetensors`, `optimizer.safetensors` and
-`state.json`; others are removed only when it is in place. On load every hash is verified; a broken checkpoint is named
-aloud and the one before it is taken.
+`state.json`; others are removed only when it is in place, but for those that hold the best weights so far. On load every hash
+is verified; a broken checkpoint is named aloud and the one before it is taken.
 There is no random state in it: order, masks and noise are functions of the seed and the step.
 """
 
@@ -68,21 +68,34 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int) -> None:
         self.directory, self.keep = directory, keep
 
-    def save(self, objective: nn.Module, optimizers: Optimizers, state: State) -> Path:
+    def save(
+        self,
+        objective: nn.Module,
+        optimizers: Optimizers,
+        state: State,
+        best_step: Callable[[int], int | None] = lambda until: None,
+    ) -> Path:
         """Write the state at the start of `state.step`.
+
+        Args:
+            best_step: the step, up to a given one, whose weights are wanted beside the newest ones; its checkpoint stays.
 
         Raises:
             ElectraError: E-R001 when the disk is full; earlier checkpoints are untouched.
         """
-        final = self.directory / f"{_PREFIX}{state.step:08d}"
+        final = self.path(state.step)
         if final.exists() and problem(final) is None:
             return final  # a resumed run that stops where it began
         with sealed_directory(final, {"format_version": FORMAT_VERSION}) as temporary:
             save_file(own_tensors(objective), temporary / "model.safetensors")
             save_file(optimizers.state_tensors(), temporary / "optimizer.safetensors")
             write_json(temporary / "state.json", {"format_version": FORMAT_VERSION, **vars(state)})
-        self._prune(final)
+        self._prune(final, best_step)
         return final
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` is, or would be."""
+        return self.directory / f"{_PREFIX}{step:08d}"
 
     def paths(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -112,22 +125,40 @@ class Checkpoints:
         Raises:
             ElectraError: E-M402 when names or shapes differ from what the recipe builds.
         """
-        stored = load_file(path / "model.safetensors")
-        expected = own_tensors(objective)
-        different = set(stored) ^ set(expected) or {n for n in stored if stored[n].shape != expected[n].shape}
-        if different:
-            raise ElectraError("E-M402", str(path), f"weights differ from the recipe's: {', '.join(sorted(different)[:5])}",
-                               "resume with the recipe that made it")  # fmt: skip
-        with torch.no_grad():
-            for name, tensor in expected.items():
-                tensor.copy_(stored[name])
+        _fill(path, objective)
         optimizers.load_state_tensors(load_file(path / "optimizer.safetensors"))
 
-    def _prune(self, newest: Path) -> None:
-        """Keep the last `keep` up to `newest`; later ones are broken, else the run would have gone on from them."""
-        paths = self.paths()
-        last = paths.index(newest) + 1
-        for path in paths[: max(0, last - self.keep)] + paths[last:]:
+    def load_weights(self, step: int, objective: nn.Module) -> None:
+        """Fill `objective` in place with the weights after `step` steps.
+
+        Raises:
+            ElectraError: E-T410 that checkpoint is not as it was written; E-M402 as in `load`.
+        """
+        path = self.path(step)
+        if (damage := problem(path)) is not None:
+            raise ElectraError("E-T410", str(path), f"it holds the best weights and is broken: {damage}",
+                               "run the same command again: the best of what is left will be taken")  # fmt: skip
+        _fill(path, objective)
+
+    def _prune(self, newest: Path, best_step: Callable[[int], int | None]) -> None:
+        """Keep the last `keep` up to `newest`, and what was the best at each; later ones are broken, else the run would have
+        gone on from them."""
+        last = [path for path in self.paths() if path <= newest][-self.keep :]
+        best = {self.path(step) for path in last if (step := best_step(int(path.name.removeprefix(_PREFIX)))) is not None}
+        for path in set(self.paths()) - {*last, *best}:
             shutil.rmtree(path)
         for leftover in self.directory.glob(f".{_PREFIX}*"):  # of a process that was killed while it wrote
             shutil.rmtree(leftover)
+
+
+def _fill(path: Path, objective: nn.Module) -> None:
+    """The weights of a checkpoint into a module that has the same, or E-M402."""
+    stored = load_file(path / "model.safetensors")
+    expected = own_tensors(objective)
+    different = set(stored) ^ set(expected) or {n for n in stored if stored[n].shape != expected[n].shape}
+    if different:
+        raise ElectraError("E-M402", str(path), f"weights differ from the recipe's: {', '.join(sorted(different)[:5])}",
+                           "resume with the recipe that made it")  # fmt: skip
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(stored[name])

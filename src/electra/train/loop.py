@@ -3,7 +3,8 @@
 In: an objective, a loader that is a function of the step, optimisers, and where to begin. Out: trained networks, events,
 checkpoints. A step is a sequence of phases of the objective (mostly one); in each, the micro-batches are run, every loss is
 divided by its *global* count, so that accumulation changes nothing, the gradients are clipped and checked, and the named
-networks are updated. Then, in this order: log, judge, evaluate, save, stop. There are no callbacks.
+networks are updated. Then, in this order: log, judge, evaluate, save, stop. There are no callbacks. An evaluation that is the
+best so far is followed by a checkpoint, which is kept; where `patience` is given, too many that are not end the run.
 
 Randomness: dropout is seeded by (seed, step, phase, rank, micro-batch); everything else comes from the loader. So a run that
 was stopped and resumed equals one that was not, bit by bit.
@@ -30,6 +31,7 @@ from electra.train.checkpoint import Checkpoints, State
 from electra.train.health import judge
 from electra.train.machine import StopFlag
 from electra.train.optim import Optimizers
+from electra.train.selection import Evaluation, best, since_best
 
 Totals = dict[str, Tensor]
 
@@ -98,7 +100,10 @@ class Training:
         history: the last step events, for the verdicts.
         unigram_entropy: of the corpus, in nats: what a model that knows frequencies alone would lose.
         checkpoints: None = nothing is saved.
-        evaluate: called every `evaluate_steps` steps and at the end; returns figures.
+        evaluate: called with the number of steps done, every `evaluate_steps` steps and at the end; raises `Preempted` where a
+            stop is asked for meanwhile.
+        patience: evaluations in a row without a better one after which the run ends; None = never.
+        evaluations: those made so far.
     """
 
     objective: ObjectiveModule
@@ -115,13 +120,30 @@ class Training:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
     unigram_entropy: float | None = None
-    evaluate: Callable[[], dict[str, float]] | None = None
+    evaluate: Callable[[int, StopFlag], Evaluation] | None = None
     evaluate_steps: int = 0
+    patience: int | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
 
     @property
     def module(self) -> nn.Module:
         assert isinstance(self.objective, nn.Module)
         return self.objective
+
+    def best_step(self, until: int | None = None) -> int | None:
+        """The step of the best evaluation up to step `until` (None = of all)."""
+        found = best(self.evaluations, until)
+        return None if found is None else found.step
+
+    @property
+    def settled(self) -> bool:
+        """Patience has run out."""
+        return self.patience is not None and since_best(self.evaluations) >= self.patience
+
+    def evaluates_after(self, done: int) -> bool:
+        """Whether an evaluation follows step number `done`, counted from 1."""
+        due = self.evaluate_steps and done % self.evaluate_steps == 0
+        return self.evaluate is not None and done > self.span.first and bool(due or done == self.span.end)
 
 
 @dataclass(kw_only=True)
@@ -156,24 +178,23 @@ class _Meter:
 
 
 def train(training: Training, state: State | None, stop: StopFlag) -> None:
-    """Run the steps of `training.span`, from `state` if there is one.
+    """Run the steps of `training.span`, from `state` if there is one, to the end or until patience has run out.
 
     Raises:
-        Preempted: a signal came; the start of the unfinished step is saved.
+        Preempted: a signal came; the start of the unfinished step is saved, an unfinished evaluation will be made anew.
         ElectraError: E-T400 when gradients stayed non-finite; E-R240 when one row does not fit into memory.
     """
     t, span, meter = training, training.span, _Meter.of(state.window) if state else _Meter()
-    skipped = state.skipped if state else 0
+    skipped, begin = (state.skipped, state.step) if state else (0, span.first)
+    _evaluate(t, meter, begin, skipped, stop)  # it may have been interrupted
     t.module.train()
-    for step in range(state.step if state else span.first, span.end):
+    for step in range(begin, begin if t.settled else span.end):
         norms: dict[str, float] = {}
         step_totals: Totals = {}
         for phase in t.objective.phases(step - span.first, span.steps):
             sums = _accumulate(t, step, phase, stop, may_stop=not norms)
             if sums is None:
-                _save(t, meter, step, skipped)
-                t.log.emit("stop", step=step, reason="signal")
-                raise Preempted
+                raise _preempted(t, meter, step, skipped)
             meter.tokens += sums.counts.get("tokens", 0.0)
             norms |= {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
             if not all(map(math.isfinite, norms.values())):
@@ -186,13 +207,46 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
         if not all(map(math.isfinite, norms.values())):
             skipped = _skip(t, step, norms, skipped)
         done = step + 1
-        if done % t.settings.log_steps == 0 or done == span.end:
+        may_end = done == span.end or (t.patience is not None and t.evaluates_after(done))
+        if done % t.settings.log_steps == 0 or may_end:
             _log(t, meter, done, norms)
-        if t.evaluate is not None and t.evaluate_steps and (done % t.evaluate_steps == 0 or done == span.end):
-            t.log.emit("evaluate", step=done, figures=t.evaluate())
-            t.module.train()
-        if time.perf_counter() - meter.saved > 60 * t.settings.save_minutes or done == span.end:
+        better = _evaluate(t, meter, done, skipped, stop)
+        late = time.perf_counter() - meter.saved > 60 * t.settings.save_minutes
+        if late or better or t.settled or done == span.end:
             _save(t, meter, done, skipped)
+        if t.settled and done < span.end:
+            t.log.emit("settled", step=done, evaluations=t.patience)
+            break
+
+
+def _evaluate(t: Training, meter: _Meter, done: int, skipped: int, stop: StopFlag) -> bool:
+    """Evaluate if it is due after `done` steps and was not done; whether that was the best so far.
+
+    Raises:
+        Preempted: a stop was asked for meanwhile, and the state is saved.
+    """
+    if t.evaluate is None or not t.evaluates_after(done) or any(each.step == done for each in t.evaluations):
+        return False
+    began = time.perf_counter()
+    try:
+        found = t.evaluate(done, stop)
+    except Preempted:
+        raise _preempted(t, meter, done, skipped) from None
+    t.evaluations.append(found)
+    better = best(t.evaluations) is found
+    chosen = {"chosen": found.chosen} if found.chosen else {}
+    seconds = round(time.perf_counter() - began, 3)
+    t.log.emit("evaluate", step=done, figures=found.figures, best=better, **chosen, seconds=seconds)
+    t.module.train()
+    meter.started += time.perf_counter() - began  # throughput is that of training
+    return better
+
+
+def _preempted(t: Training, meter: _Meter, step: int, skipped: int) -> Preempted:
+    """What is raised when the run stops at the start of `step`, with the state saved."""
+    _save(t, meter, step, skipped)
+    t.log.emit("stop", step=step, reason="signal")
+    return Preempted()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,8 +335,9 @@ def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> N
 def _save(t: Training, meter: _Meter, step: int, skipped: int) -> None:
     began = time.perf_counter()
     if rank() == 0 and t.checkpoints is not None:
+        t.log.sync()  # a resumed run reads its evaluations up to this step there
         state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(), skipped=skipped)
-        path = t.checkpoints.save(t.module, t.optimizers, state)
+        path = t.checkpoints.save(t.module, t.optimizers, state, t.best_step)
         t.log.emit("checkpoint", step=step, path=path.name, seconds=round(time.perf_counter() - began, 3))
     meter.saved = time.perf_counter()
     meter.started += meter.saved - began  # throughput is that of training

@@ -15,6 +15,8 @@ from types import FrameType, TracebackType
 
 import torch
 
+from electra.errors import Preempted
+
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -140,6 +142,11 @@ class StopFlag:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned is what it takes
+
+    def check(self) -> None:
+        """Raises `Preempted` if a stop was asked for: where the work that is left half done is made anew."""
+        if self.requested:
+            raise Preempted
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

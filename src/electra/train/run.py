@@ -21,7 +21,10 @@ from electra.storage import write_json
 RECIPE_FILE = "recipe.json"
 #: Settings of a recipe that say where and how often, not what is learnt: they may differ at a resume.
 _FREE = ("run", "loop")
-_OURS = (RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "report.html")
+_OURS = (
+    RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "evaluation.json", "report.html",
+    "summary.json", "lr-*", "seed-*", "retry",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +86,8 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
     resolved = resolve()  # before anything is removed: most of what can go wrong goes wrong here
     partial = _partial(directory)
     for name in reversed(_OURS):  # the recipe last: until then the directory is known as a run
-        path = directory / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in directory.glob(name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     directory.mkdir(parents=True, exist_ok=True)
     try:  # as a whole or not at all, for this file makes the directory a run
         write_json(

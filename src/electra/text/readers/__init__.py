@@ -21,7 +21,7 @@ from pathlib import Path
 
 from electra.text.clean import clean
 from electra.text.drops import Drops
-from electra.text.readers import jsonl, parquet, plain, table
+from electra.text.readers import jsonl, plain, table
 from electra.text.readers.decode import BAD
 from electra.text.readers.find import find_files, kind_of
 from electra.text.readers.lines import LONGEST, SPLIT, cut
@@ -32,12 +32,19 @@ __all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read", "re
 
 READ_DEFAULTS = ReadOptions()
 
+
+def _parquet_rows(source: Source) -> Iterator[tuple[int, str]]:
+    from electra.text.readers import parquet  # not before there is such a file: its libraries take 20 MB of memory
+
+    return parquet.rows(source)
+
+
 _FORMATS: dict[FileKind, Callable[[Source], Iterator[tuple[int, str]]]] = {
     "txt": plain.documents,
     "jsonl": jsonl.rows,
     "csv": table.csv_rows,
     "tsv": table.tsv_rows,
-    "parquet": parquet.rows,
+    "parquet": _parquet_rows,
 }
 
 

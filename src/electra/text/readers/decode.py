@@ -24,7 +24,7 @@ from electra.text.readers.source import BROKEN_OFF, UNREADABLE, Source, reason
 #: stands for bytes that cannot be decoded, until their document is left out; no text holds it
 BAD = "\udcff"
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 _MARKED = "electra.bad"
 #: zero bytes that even places have more than odd ones, or less, per byte: UTF-16 and UTF-32 have them, UTF-8 does not
 _NUL_SHARE = 0.2

@@ -20,7 +20,8 @@ def rows(source: Source) -> Iterator[tuple[int, str]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            source.lose(BAD_ROW, "E-D102", number, f"not JSON: {error}", "mend or remove the row, or --errors skip")
+            why = f"{error.msg}: column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            source.lose(BAD_ROW, "E-D102", number, f"not JSON: {why}", "mend or remove the row, or --errors skip")
             continue
         if not isinstance(row, dict):
             source.lose(BAD_ROW, "E-D102", number, "not a JSON object", _FIX)
@@ -33,7 +34,7 @@ def rows(source: Source) -> Iterator[tuple[int, str]]:
         name = source.options.text_field[wrong]
         why = f"no field {name!r}" if values[wrong] is _ABSENT else f"field {name!r} is not a string"
         has = ", ".join(list(_names(row))[:20])
-        source.lose(NO_TEXT, "E-D103", number, why, f"name the text field; this row has: {has}")
+        source.lose(NO_TEXT, "E-D103", number, why, f"choose with --text-field; this row has {has}")
 
 
 _ABSENT = object()

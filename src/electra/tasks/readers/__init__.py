@@ -1,0 +1,26 @@
+"""Labelled files of every task -> `Example`s, as a stream, with the place each came from and notes about what was inferred.
+
+    source     bytes -> lines, JSON; what kind of file it is
+    rows       tables, JSON lines, parquet -> rows with named or numbered fields
+    infer      which columns hold what
+    texts      classification, regression, embeddings          read_texts, read_pairs
+    tags       conll, spans, label_studio -> mentions          read_tags
+    squad      questions about texts                           read_answers
+    relations  two mentions and what is between them           read_relations
+    choices    multiple choice                                 read_choices
+
+Nothing is skipped or guessed silently: what cannot be understood is an error with file and line, what was inferred or mended
+stands in `Reading.notes`.
+"""
+
+from electra.tasks.readers.choices import read_choices
+from electra.tasks.readers.columns import Column, Columns, PairColumns, RelationColumns, TagColumns
+from electra.tasks.readers.relations import read_relations
+from electra.tasks.readers.squad import read_answers
+from electra.tasks.readers.tags import read_tags
+from electra.tasks.readers.texts import read_pairs, read_texts
+
+__all__ = [
+    "Column", "Columns", "PairColumns", "RelationColumns", "TagColumns", "read_answers", "read_choices",
+    "read_pairs", "read_relations", "read_tags", "read_texts",
+]  # fmt: skip
