@@ -11,11 +11,11 @@ from electra.console import (
     LivePanel,
     PlainLines,
     choose_console,
-    print_prediction,
     sentence,
     sparkline,
     verdict_colour,
 )
+from electra.show import print_prediction
 from electra.events import EventLog
 from electra.train.health import State
 

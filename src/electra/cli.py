@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
-The verbs of text are in cli_text.py, that of labelled files in cli_data.py, search and summaries in cli_search.py, those of
-runs and models here.
+The verbs of text are in cli_text.py, that of labelled files in cli_data.py, those that ask a model in cli_predict.py, those of
+runs here.
 
 Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
 Exit codes are those of `errors.ExitCode`.
@@ -14,20 +14,16 @@ import io
 import itertools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from electra.cli_data import data_app
-from electra.cli_search import lines_of_stdin, search, summarize
+from electra.cli_predict import evaluate, predict, search, summarize
 from electra.cli_text import corpus_app, tokenizer_app
 from electra.errors import ElectraError, ExitCode, Preempted
-
-if TYPE_CHECKING:
-    from electra.contracts import Example, Prediction
-    from electra.predict.predictor import Predictor
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -38,7 +34,6 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(data_app, name="data")
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE...] [KEY=VALUE...]", show_default=False)]
-Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 
 
 @app.callback()
@@ -140,77 +135,10 @@ def report(
 # -- models -------------------------------------------------------------------------------------------------------------
 
 
-@app.command("predict")
-def predict(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    file: Annotated[
-        Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="replaced, fill-mask, embed, or that of an installed package; none = the one it was tuned for."),
-    ] = None,
-    documents: Annotated[
-        Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
-    ] = None,
-    top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
-    format: Format = "auto",
-    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
-    graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
-) -> None:
-    """Predict labels, or run a scoring task, for every text of a file; one line each, in order.
-
-    With --documents, a model of task `span` answers each question from a folder of texts. With --tagger: who stands to whom in
-    which relation, each triple once with the places that say so.
-    """
-    from electra.predict.predictor import load
-
-    as_text = format == "text" or (format == "auto" and sys.stdout.isatty())
-    if tagger is not None and task is None:
-        _find_triples(model, tagger, file, graph, as_text)
-        return
-    if tagger is not None or graph is not None:
-        trouble = "--graph without --tagger" if tagger is None else "--task beside --tagger"
-        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
-    predictor = load(model, task)
-    if documents is None and top is not None:
-        raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
-    examples = _examples(predictor, file)
-    if documents is None:
-        predictions = predictor.stream(examples)
-    else:
-        predictions = _answers(predictor, documents, examples, 5 if top is None else top)
-    _print(predictions, as_text)
-
-
+app.command("predict")(predict)
+app.command("evaluate")(evaluate)
 app.command("search")(search)
 app.command("summarize")(summarize)
-
-
-@app.command("evaluate")
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
-    data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
-    task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
-    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
-) -> None:
-    """Score a fine-tuned model on labelled data; prints JSON."""
-    import json
-
-    from electra.evaluate.examination_page import examination_page
-    from electra.evaluate.page import write_page
-    from electra.evaluate.run import evaluate_file
-    from electra.evaluate.triples import evaluate_triples
-
-    if tagger is not None:
-        typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
-        return
-    found = evaluate_file(model, data, task, resamples)
-    if report is not None:
-        write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
 
 
 @app.command("import")
@@ -267,65 +195,6 @@ def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
         typer.echo(f"live page: {server.address} (from elsewhere: ssh -L {here}:127.0.0.1:{here} MACHINE); Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
-
-
-def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], top: int) -> Iterator[Prediction]:
-    """Answers to `questions` from the texts in `folder`, of which standard error says how many there are."""
-    from electra.predict.documents import answer, bm25, read_documents
-
-    documents = read_documents(folder)
-    typer.echo(f"{folder}: {documents.files:,} files in {len(documents.passages):,} passages; {documents.others:,} files of "
-               "other kinds left out", err=True)  # fmt: skip
-    asked = (question.text for question in questions)
-    return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
-
-
-def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
-    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
-    from dataclasses import replace
-
-    from electra.contracts import Example
-
-    if file is not None:
-        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
-        return
-    for number, line in enumerate(lines_of_stdin(), start=1):
-        yield Example(text=line, where=f"standard input:{number}")
-
-
-def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, as_text: bool) -> None:
-    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
-    import json
-
-    from electra.predict.graph import KnowledgeGraph
-    from electra.predict.triples import load_finder
-
-    finder, found = load_finder(model, tagger), KnowledgeGraph()
-    for text in finder.find(_examples(finder.tagger, file)):
-        found.add(text)
-    for triple in found.triples():
-        subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
-        line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
-        typer.echo(line if as_text else json.dumps(triple, ensure_ascii=False))
-    if graph is not None:
-        found.write_graphml(graph)
-    typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
-
-
-def _print(predictions: Iterable[Prediction], as_text: bool) -> None:
-    import json
-
-    for prediction in predictions:
-        if as_text:
-            from electra.console import print_prediction
-
-            print_prediction(prediction.text, prediction.output)
-        else:
-            typer.echo(
-                json.dumps(
-                    {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}, ensure_ascii=False
-                )
-            )
 
 
 def _fail(error: ElectraError) -> NoReturn:

@@ -108,6 +108,8 @@ def test_predictions_come_one_a_line_in_order_from_a_file_or_standard_input(plac
     assert done("predict", place.classifier / "model", stdin=file.read_bytes().replace(b"\n", b"\r\n")) == printed
     assert done("predict", place.classifier / "model", stdin=b"") == ""
     assert "pos" in done("predict", place.classifier / "model", file, "--format", "text")
+    assert done("predict", place.classifier / "model", file, "--output", tmp_path / "said.jsonl") == ""
+    assert (tmp_path / "said.jsonl").read_text(encoding="utf-8") == printed
 
 
 def test_scoring_tasks_need_no_training(place: Any, done: Done) -> None:

@@ -1,0 +1,234 @@
+"""The verbs that ask a model: predict, evaluate, search, summarize. Parse, call, print.
+
+Everything heavy is imported inside the verb that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from electra.errors import ElectraError
+
+if TYPE_CHECKING:
+    from electra.contracts import Example, Prediction
+    from electra.predict.predictor import Predictor
+
+Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
+Model = Annotated[Path, typer.Argument(help="A model directory, best of one trained with task=embed.")]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    file: Annotated[
+        Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="replaced, fill-mask, embed, or that of an installed package; none = the one it was tuned for."),
+    ] = None,
+    documents: Annotated[
+        Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
+    format: Format = "auto",
+    output: Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")] = None,
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
+    graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
+) -> None:
+    """Predict labels, or run a scoring task, for every text of a file; one line each, in order.
+
+    With --documents, a model of task `span` answers each question from a folder of texts. With --tagger: who stands to whom in
+    which relation, each triple once with the places that say so.
+    """
+    from electra.predict.predictor import load
+    from electra.show import print_prediction
+
+    as_text = output is None and (format == "text" or (format == "auto" and sys.stdout.isatty()))
+    if output is not None and format == "text":
+        raise ElectraError("E-C318", "--output", "--format text is for people, a file gets JSON lines", "leave one of them out")
+    if tagger is not None and task is None:
+        _find_triples(model, tagger, file, graph, output, as_text)
+        return
+    if tagger is not None or graph is not None:
+        trouble = "--graph without --tagger" if tagger is None else "--task beside --tagger"
+        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
+    predictor = load(model, task)
+    if documents is None and top is not None:
+        raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
+    examples = _examples(predictor, file)
+    if documents is None:
+        predictions = predictor.stream(examples)
+    else:
+        predictions = _answers(predictor, documents, examples, 5 if top is None else top)
+    with _lines_into(output) as say:
+        for prediction in predictions:
+            if as_text:
+                print_prediction(prediction.text, prediction.output)
+            else:
+                tree = {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}
+                say(json.dumps(tree, ensure_ascii=False))
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
+    data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
+    tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
+) -> None:
+    """Score a fine-tuned model on labelled data; prints JSON."""
+    from electra.evaluate.examination_page import examination_page
+    from electra.evaluate.page import write_page
+    from electra.evaluate.run import evaluate_file
+    from electra.evaluate.triples import evaluate_triples
+
+    if tagger is not None:
+        if task is not None or report is not None:
+            raise ElectraError("E-C334", "evaluate", "--tagger scores triples, without --task and --report", "leave them out")
+        typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
+        return
+    found = evaluate_file(model, data, task, resamples)
+    if report is not None:
+        write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+
+
+def search(
+    model: Model,
+    path: Annotated[Path, typer.Argument(help="A file or folder; a line, or a row of .jsonl, .csv ..., is a passage.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="A question; again for more; none = standard input, one a line.", show_default=False),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Passages for each question.")] = 5,
+    index: Annotated[
+        Path | None, typer.Option(help="Where the vectors are kept; none = beside the file.", show_default=False)
+    ] = None,
+) -> None:
+    """Find the passages of a file or folder that are closest in meaning to a question; JSON lines."""
+    from electra.predict.search import closest, embed, load_embedder, open_index
+
+    if top < 1:
+        raise ElectraError("E-C339", "--top", f"{top} passages", "give 1 or more")
+    predictor = load_embedder(model)
+    found = open_index(predictor, model, path, index)
+    _note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
+    for cause, count in found.drops.items():
+        if not cause.startswith("read"):
+            _note(f"{cause}: {count:,}")
+    if found.truncated:
+        _note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
+    questions = query or _lines_of_stdin()
+    vectors, cut = embed(predictor, questions)
+    if any(cut):
+        _note(f"{sum(map(bool, cut))} questions are longer than {predictor.task.max_length} tokens and were cut")
+    for question, hits in zip(questions, closest(found.vectors, vectors, top), strict=True):
+        for place, hit in enumerate(hits, start=1):
+            passage = found.passages[hit.number]
+            line = {"query": question, "rank": place, "score": hit.score, **asdict(passage)}
+            typer.echo(json.dumps(line, ensure_ascii=False))
+
+
+def summarize(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help=".txt: a text; .tsv, .csv, .jsonl, .parquet: a text a row.")],
+    sentences: Annotated[int, typer.Option(help="Sentences of a summary.")] = 3,
+    document: Annotated[Literal["file", "line"], typer.Option(help="What a text of a .txt file is.")] = "file",
+) -> None:
+    """Print the sentences that say most of what a text says, in their order; a JSON line for each text."""
+    from electra.predict.search import load_embedder
+    from electra.predict.summary import summarise, texts_of
+
+    if sentences < 1:
+        raise ElectraError("E-C340", "--sentences", f"{sentences} sentences", "give 1 or more")
+    predictor = load_embedder(model)
+    for text in texts_of(file, document):
+        typer.echo(json.dumps(asdict(summarise(predictor, text, sentences)), ensure_ascii=False))
+
+
+def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], top: int) -> Iterator[Prediction]:
+    """Answers to `questions` from the texts in `folder`, of which standard error says how many there are."""
+    from electra.predict.documents import answer, bm25, read_documents
+
+    documents = read_documents(folder)
+    typer.echo(f"{folder}: {documents.files:,} files in {len(documents.passages):,} passages; {documents.others:,} files of "
+               "other kinds left out", err=True)  # fmt: skip
+    asked = (question.text for question in questions)
+    return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
+
+
+def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
+    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
+    from dataclasses import replace
+
+    from electra.contracts import Example
+
+    if file is not None:
+        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
+        return
+    for number, line in enumerate(_lines_of_stdin(), start=1):
+        yield Example(text=line, where=f"standard input:{number}")
+
+
+def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, output: Path | None, as_text: bool) -> None:
+    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
+    from electra.predict.graph import KnowledgeGraph
+    from electra.predict.triples import load_finder
+
+    finder, found = load_finder(model, tagger), KnowledgeGraph()
+    for text in finder.find(_examples(finder.tagger, file)):
+        found.add(text)
+    with _lines_into(output) as say:
+        for triple in found.triples():
+            subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
+            line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
+            say(line if as_text else json.dumps(triple, ensure_ascii=False))
+    if graph is not None:
+        found.write_graphml(graph)
+    typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
+
+
+@contextlib.contextmanager
+def _lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
+    """What takes a line: standard output, or a file that is put into place when it is whole."""
+    if output is None:
+        yield typer.echo
+        return
+    partial, count = output.with_name(f".{output.name}.partial"), itertools.count()
+    try:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+
+            def say(line: str) -> None:
+                file.write(f"{line}\n")
+                next(count)
+
+            yield say
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    _note(f"{output}: {next(count):,} lines")
+
+
+def _lines_of_stdin() -> list[str]:
+    """The texts on standard input, a text a line."""
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if data else []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
+                           "convert the text to UTF-8") from None  # fmt: skip
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
