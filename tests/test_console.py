@@ -15,8 +15,8 @@ from electra.console import (
     sparkline,
     verdict_colour,
 )
-from electra.show import print_prediction
 from electra.events import EventLog
+from electra.show import print_prediction
 from electra.train.health import State
 
 
