@@ -216,7 +216,7 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
             raise
         setting.export(t, opened)
         if setting.dev:
-            saved = load_predictor(opened.model, recipe.task.type)
+            saved = load_predictor(opened.model, str(setting.task.to_json()["type"]))
             write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
