@@ -76,8 +76,9 @@ CHINESE = {
     "drcd": DataSet(train="drcd/DRCD_dev.json", test="drcd/DRCD_test.json",
                     settings=["task=span", "task.max_length=384", "epochs=3"]),
 }  # fmt: skip
-#: learning rates: chosen once on MRPC's and Resume's development data, not for each set
-RATES = {"minilm": "2e-4", "zh": "1e-3", "zh-fresh": "1e-3"}
+#: learning rates, one for all sets: the recipe's (1e-4, 2e-4 and 4e-4 gave F1 84.4, 86.6 and 86.7 on a held-out tenth of MRPC's
+#: training file), and that of the demo for a network pre-trained for minutes
+RATES = {"minilm": "3e-4", "zh": "1e-3", "zh-fresh": "1e-3"}
 
 
 @dataclass(frozen=True, kw_only=True)
