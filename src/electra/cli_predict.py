@@ -169,13 +169,19 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
 
 
 def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
-    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
+    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input.
+
+    What was inferred about a file is told on standard error when it has been read.
+    """
     from dataclasses import replace
 
     from electra.contracts import Example
 
     if file is not None:
-        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
+        reading = predictor.task.read(file)
+        yield from (replace(example, target=None) for example in reading.examples)
+        for note in reading.notes:
+            _note(f"{file}: {note}")
         return
     for number, line in enumerate(_lines_of_stdin(), start=1):
         yield Example(text=line, where=f"standard input:{number}")

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from electra.text.scripts import IDEOGRAPHS_AND_KANA
+
 #: rows that are judged; of more, those with the smallest hashes
 MOST_ROWS = 20_000
 _FOLDS = 5
@@ -28,8 +30,7 @@ _FEWEST = 4
 _BETTER = 0.2
 _SHOWN = 10
 _CUT = 60
-_CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+"
+_WORD = rf"[{IDEOGRAPHS_AND_KANA}]|[^\W{IDEOGRAPHS_AND_KANA}]+"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ class SpanConfig:
         head: `plain` scores start and end of each token on its own, as transformers' classes; `joint` is the paper's: the end
             given the start, and a score of "no answer" of its own, for which transformers has no class.
         max_length: tokens of a row with specials.
-        stride: tokens from one window to the next.
+        stride: tokens from one window to the next; of short windows, no more than half of what they show of the context.
         question_tokens: tokens of a question; what is longer is cut and counted.
         answer_tokens: tokens of an answer at most.
         n_best: answers that are shown.
