@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from electra.errors import ElectraError, ExitCode
-from electra.storage import MANIFEST, file_hash, is_full_disk, problem, read_manifest, sealed_directory
+from electra.storage import MANIFEST, file_hash, is_full_disk, problem, read_manifest, sealed_directory, write_json
 
 CONTENT = {"a.bin": bytes(range(256)) * 20, "b.txt": b"two\n", "inner/c.txt": b"three\n", "empty": b""}
 
@@ -144,6 +144,12 @@ def test_all_files_and_folders_are_synced_before_the_rename(tmp_path: Path, monk
     before, after = happened[: happened.index("rename")], happened[happened.index("rename") + 1 :]
     assert {"a.bin", "b.txt", "c.txt", "empty", "inner", MANIFEST} < set(before)
     assert after == [tmp_path.name]
+
+
+def test_any_string_can_be_written_as_json(tmp_path: Path) -> None:
+    value = {"text": 'a\ud800b 😀 \x00 "'}
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
 
 
 def test_hash_of_a_file_longer_than_a_piece(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def _root() -> None:
 def data_inspect(
     files: Annotated[list[Path], typer.Argument(help="Files of one task, the splits of a data set say.")],
     task: Annotated[
-        Literal["classify", "tag", "span", "relation", "embed", "choice"], typer.Option(help="The task they are for.")
+        Literal["classify", "tag", "span", "relation", "embed", "choice"],
+        typer.Option(help="The task they are for; classify for multilabel and regression, too."),
     ],
     model: Annotated[
         Path | None, typer.Option(help="A model's or tokenizer's directory: lengths in tokens, spans that cut tokens.")

@@ -29,7 +29,8 @@ Model = Annotated[Path, typer.Argument(help="A model directory, best of one trai
 def predict(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     file: Annotated[
-        Path | None, typer.Argument(help=".txt (a text a line), .tsv, .csv or .jsonl; none = standard input.")
+        Path | None,
+        typer.Argument(help=".txt (a text a line), or any file that the task reads, labelled or not; none = standard input."),
     ] = None,
     task: Annotated[
         str | None,
@@ -44,7 +45,7 @@ def predict(
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
     graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
 ) -> None:
-    """Predict labels, or run a scoring task, for every text of a file; one line each, in order.
+    """Say what a model says about every text of a file; one line each, in order.
 
     With --documents, a model of task `span` answers each question from a folder of texts. With --tagger: who stands to whom in
     which relation, each triple once with the places that say so.
@@ -80,7 +81,7 @@ def predict(
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
-    data: Annotated[Path, typer.Argument(help="A labelled file: .tsv, .csv or .jsonl.")],
+    data: Annotated[Path, typer.Argument(help="A labelled file of the model's task; docs/data.md has the kinds.")],
     task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
@@ -168,13 +169,19 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
 
 
 def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
-    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input."""
+    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input.
+
+    What was inferred about a file is told on standard error when it has been read.
+    """
     from dataclasses import replace
 
     from electra.contracts import Example
 
     if file is not None:
-        yield from (replace(example, target=None) for example in predictor.task.read(file).examples)
+        reading = predictor.task.read(file)
+        yield from (replace(example, target=None) for example in reading.examples)
+        for note in reading.notes:
+            _note(f"{file}: {note}")
         return
     for number, line in enumerate(_lines_of_stdin(), start=1):
         yield Example(text=line, where=f"standard input:{number}")

@@ -293,7 +293,7 @@ class Prediction:
     truncated: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
     """One decision that is right or wrong: the label of a text, a mention, the relation of two.
 
@@ -308,13 +308,14 @@ class Unit:
     score: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
     """The record of one example, gold against predicted: all that metrics need, without texts and logits.
 
     Args:
         units: the decisions.
-        values: figures by name, for what is not a matter of labels.
+        values: figures by name, for what is not a matter of labels; `error`, 0 or more, says how wrong the answer is, so that
+            the worst can be shown.
         vectors: float32 [k, D], for what only all examples together can judge (retrieval); None elsewhere, since memory grows
             by them.
     """

@@ -157,8 +157,9 @@ def problem(directory: Path) -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented UTF-8 JSON with sorted keys."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    """`value` as indented UTF-8 JSON with sorted keys; a lone surrogate, which UTF-8 has no bytes for, as JSON's escape."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def is_full_disk(error: BaseException) -> bool:

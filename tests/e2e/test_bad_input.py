@@ -378,7 +378,7 @@ def test_no_model_at_all(electra: Verb, place: Any, tmp_path: Path) -> None:
         ("text\tlabel\na\tx\nb\ty\n", "text\tlabel\na\tz\n", "E-D312", ("dev.tsv:2", "'z' is not one of x, y")),
         ("text\tlabel\na\tx\nb\ty\n", "text\na\n", "E-D311", ("dev.tsv:2", "no label")),
         ("text\tlabel\na\tx\nb\ty\n", "text\tlabel\n", "E-D307", ("dev.tsv",)),
-        ("body\tlabel\na\tx\nb\ty\n", None, "E-D332", ("train.tsv:1", "1 = 'body', 2 = 'label'")),
+        ("body\tlabel\na\tx\nb\ty\n", None, "E-D332", ("train.tsv:1", "1 = 'body', 2 = 'label'; set columns.text")),
         ("text\tlabel\na\tx\nb\n", None, "E-D304", ("train.tsv:3",)),
         ("text\tlabel\na\tx\nb\tx\n", None, "E-D310", ("every row has the label 'x'",)),
         ("text\tlabel\na\tx\nb\t\n", None, "E-D311", ("train.tsv:3",)),

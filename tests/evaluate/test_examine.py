@@ -9,12 +9,16 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from electra.contracts import Example, Judgement, Mention, Prediction, Unit
+from electra.evaluate.charts import matrix_chart
 from electra.evaluate.examination_page import examination_page, marked
 from electra.evaluate.examine import WORST, Examination, calibration, classes, confusion, intervals
 from electra.tasks.classify import Classify, ClassifyConfig
+from electra.tasks.span import Span, SpanConfig
 from electra.text.train_tokenizer import train as train_tokenizer
 
 TASK = Classify(ClassifyConfig(labels=("a", "b", "c")), train_tokenizer(["a b c"] * 3, vocab_size=80))
+
+SPAN = Span(SpanConfig(unanswerable=True), TASK.tokenizer)
 
 
 def judgements(*units: tuple[str | None, str | None, float]) -> list[Judgement]:
@@ -58,6 +62,47 @@ def test_intervals_hold_the_figure_and_come_out_the_same_again() -> None:
     assert high - low == pytest.approx(2 * 1.96 * (0.7 * 0.3 / 100) ** 0.5, rel=0.25)  # of a binomial share
     assert intervals(TASK, records) == intervals(TASK, records)
     assert intervals(TASK, records, 0) == {}
+
+
+def test_a_metric_that_some_samples_lack_has_an_interval() -> None:
+    """With few unanswerable questions, many samples have none of them."""
+    values = {"exact": 1.0, "f1": 1.0, "null_score": 0.0, "by_characters": 0.0, "error": 0.0}
+    records = [Judgement(values={**values, "answerable": float(number > 0)}) for number in range(5)]
+    assert intervals(SPAN, records)["no_answer_f1"] == [1.0, 1.0]
+
+
+def test_of_very_many_labels_the_commonest_are_shown_and_the_rest_is_told() -> None:
+    records = judgements(*((f"l{n}", f"l{n + 1}", 1.0) for n in range(3000) for _ in range(1 + (n > 2990))))
+    labels, counts = confusion([f"l{n}" for n in range(3001)], records)
+    assert len(labels) == len(counts) == 60
+    assert {"l2992", "l2999"} <= set(labels)
+    found = Examination(Classify(ClassifyConfig(labels=tuple(f"l{n}" for n in range(3001))), TASK.tokenizer))
+    for record in records:
+        found.take(Example(text="x"), Prediction(text="x", output={}), record)
+    tree = found.to_json(0)
+    assert tree["warnings"] == ["of 3,001 labels the 60 commonest are shown"]
+    assert len(examination_page("many", tree)) < 1_000_000
+
+
+def test_worst_answers_are_shown_with_what_stands_around_them() -> None:
+    found = Examination(SPAN)
+    context = "It was <in> Rome that the reader met the captain. " + "x " * 200
+    example = Example(text="where?", pair=context, target=((12, "Rome"), (12, "Rome")), where="f.json#1")
+    for said, score in (("the reader", 0.5), ("Rome", 0.9)):
+        best = {"answer": said, "score": score, "start": context.index(said), "end": context.index(said) + len(said)}
+        prediction = Prediction(text="where?", output={**best, "n_best": [best]})
+        found.take(example, prediction, SPAN.judge(example, prediction))
+    tree = found.to_json(0)
+    [error] = tree["errors"]
+    assert (error["values"]["f1"], error["values"]["error"]) == (0.0, 0.5)
+    page = examination_page("answers", tree)
+    assert '&lt;in&gt; <mark class="gold" title="gold: answer">Rome</mark>' in page
+    assert '<mark class="predicted" title="predicted: answer">the reader</mark>' in page
+
+
+def test_labels_of_any_characters_are_drawn() -> None:
+    labels = ("a\ud800", "<b>&\"'", "x\ny " * 50)
+    assert "<b>" not in matrix_chart("Labels", labels, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
 def examined(count: int, wrong: Sequence[int]) -> Examination:

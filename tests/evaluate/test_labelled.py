@@ -119,6 +119,14 @@ def test_a_classifier_that_learns_nothing_says_nothing() -> None:
     assert not suspects(Sample())["judged"]
 
 
+@pytest.mark.parametrize("text", ["word{}", " "])
+def test_texts_without_a_common_word_are_not_judged(text: str) -> None:
+    sample = Sample()
+    for number in range(100):
+        sample.add(number.to_bytes(16, "big"), f"f.tsv:{number}", text.format(number), "ab"[number % 2])
+    assert suspects(sample)["why"] == "no two texts have a word in common"
+
+
 def test_a_sample_is_bounded_and_does_not_depend_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("electra.evaluate.suspects.MOST_ROWS", 10)
     keys = [(number * 0x9E3779B97F4A7C15F39CC0605CEDC834 % (1 << 128)).to_bytes(16, "big") for number in range(1, 100)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,22 @@ def test_what_is_cut_is_counted() -> None:
     texts = ["good " * 50, "good", "good " * 30]
     predictions = Predictor(classifier(CLASSIC), CLASSIFY).predict(texts)
     assert [prediction.truncated for prediction in predictions] == [20, 0, 0]
+
+
+def test_long_texts_are_answered_before_many_of_them_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, texts, read = Predictor(classifier(CLASSIC), CLASSIFY), some_texts(20, 28), 0
+    whole = [prediction.output["score"] for prediction in predictor.predict(texts)]
+
+    def examples() -> Iterator[Example]:
+        nonlocal read
+        for read, text in enumerate(texts, start=1):  # noqa: B007
+            yield Example(text=text)
+
+    monkeypatch.setattr("electra.predict.predictor.CHUNK_TOKENS", 60)
+    stream = predictor.stream(examples())
+    first = next(stream)
+    assert read < 15
+    assert [first.output["score"], *(one.output["score"] for one in stream)] == pytest.approx(whole, abs=1e-5)
 
 
 def test_gold_answers_are_not_looked_at_when_predicting() -> None:

@@ -152,7 +152,7 @@ def test_examples_that_cannot_be_learnt_from(example: Example, code: str) -> Non
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ElectraError, match="E-C337"):
+    with pytest.raises(ElectraError, match="E-C301"):
         task_config({"type": "choice", "max_length": 7})
     again = task_config(TASK.to_json()).build(TOKENIZER)
     assert isinstance(again, Choice)

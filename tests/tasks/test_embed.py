@@ -19,6 +19,7 @@ from electra.contracts import Batch, Example, Judgement, Padded, TrainableTask
 from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file, examination
+from electra.models import sentence_transformers
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import Pooling
@@ -300,7 +301,7 @@ def test_examples_that_nothing_can_be_learnt_from(examples: list[Example], code:
 
 
 @pytest.mark.parametrize(
-    ("tree", "code"), [({"max_length": 7}, "E-C335"), ({"scale": 0}, "E-C336"), ({"temperature": 1}, "E-C004")]
+    ("tree", "code"), [({"max_length": 7}, "E-C301"), ({"scale": 0}, "E-C336"), ({"temperature": 1}, "E-C004")]
 )
 def test_settings_are_checked(tree: dict[str, object], code: str) -> None:
     with pytest.raises(ElectraError, match=code):
@@ -311,6 +312,13 @@ def test_task_json_builds_the_same_task_again() -> None:
     again = task_config(TASK.to_json()).build(TOKENIZER)
     assert isinstance(again, Embed)
     assert again.config == TASK.config
+
+
+@pytest.mark.parametrize("modules", ["[1, 2]", "{}", "[" * 9000, '[{"type": "x.Transformer"}]', " " * (1 << 21)])
+def test_modules_of_sentence_transformers_that_are_none(tmp_path: Path, modules: str) -> None:
+    (tmp_path / "modules.json").write_text(modules, encoding="utf-8")
+    with pytest.raises(ElectraError, match="E-M33"):
+        sentence_transformers.read(tmp_path, 32)
 
 
 def test_segments_do_not_see_each_other() -> None:

@@ -216,7 +216,7 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
             raise
         setting.export(t, opened)
         if setting.dev:
-            saved = load_predictor(opened.model, str(setting.task.to_json()["type"]))
+            saved = load_predictor(opened.model, setting.task_name)
             write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
@@ -243,6 +243,11 @@ class Setting:
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
+
+    @property
+    def task_name(self) -> str:
+        """What the examples made of the recipe's task: `multilabel`, say, of `classify`."""
+        return str(self.task.to_json()["type"])
 
     def verify(self) -> None:
         """Nothing is left to verify: model and examples were read and checked as a whole."""
@@ -356,7 +361,7 @@ class Setting:
         """The task with what it chose in an evaluation."""
         if not evaluation.chosen:
             return self.task
-        task = task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
+        task = task_config(evaluation.chosen, own=self.task_name).build(self.tokenizer)
         assert isinstance(task, TrainableTask)
         return task
 

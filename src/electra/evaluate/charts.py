@@ -44,6 +44,7 @@ _STYLE: Any = {
 }
 _MOST_POINTS = 400
 _SMOOTH_FROM = 40
+_LONGEST_LABEL = 24
 
 Floats = npt.NDArray[np.float64]
 
@@ -122,7 +123,12 @@ def bar_chart(title: str, bars: Sequence[float], level: float) -> str:
 
 
 def matrix_chart(title: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Counts [row][column] as shaded fields, darker for a greater share of the row; few labels show the counts."""
+    """Counts [row][column] as shaded fields, darker for a greater share of the row; few labels show the counts.
+
+    Labels are shown in one line of `_LONGEST_LABEL` characters at most, without lone surrogates, which no font knows.
+    """
+    labels = [" ".join(label.encode("utf-8", "replace").decode().split()) for label in labels]
+    labels = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         side = 2.0 + 0.22 * len(labels)
         figure = Figure(figsize=(max(4.6, side), max(2.6, side * 0.8)), layout="constrained")

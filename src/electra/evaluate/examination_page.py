@@ -57,7 +57,7 @@ def _pictures(found: Mapping[str, Any]) -> str:
         kept.sort()
         names = [labels[place] or "(nothing)" for place in kept]
         title = "Confusion: gold (rows) and predicted (columns)"
-        title += f", the {len(kept)} commonest of {len(labels)} labels" if len(kept) < len(labels) else ""
+        title += f", the {len(kept)} commonest labels" if len(kept) < len(labels) else ""
         drawn.append(picture(title, matrix_chart(title, names, [[counts[i][j] for j in kept] for i in kept])))
     if found["calibration"]:
         bins = found["calibration"]["bins"]
@@ -86,15 +86,17 @@ def _errors(found: Mapping[str, Any]) -> str:
             f"{escape(wrong['gold'] or '(nothing)')} → {escape(wrong['predicted'] or '(nothing)')} ({wrong['score']:.2f})"
             for wrong in error["wrong"][:4]
         ) or escape(", ".join(f"{name} {number(value)}" for name, value in error["values"].items()))
-        texts = marked(error["text"], error["marks"])
-        texts += f"<br><small>{escape(_short(error['pair']))}</small>" if error["pair"] else ""
+        text, pair = ([mark for mark in error["marks"] if mark["within"] == part] for part in ("text", "pair"))
+        texts = marked(error["text"], text)
+        texts += f"<br><small>{marked(error['pair'], pair)}</small>" if error["pair"] else ""
         rows.append(f"<tr><th>{escape(error['where'].rpartition('/')[2])}</th><td>{said}</td><td>{texts}</td></tr>")
     if not rows:
         return ""
     head = "<thead><tr><th>where</th><th>gold → predicted (probability)</th><th>text</th></tr></thead>"
     legend = 'Marks: <mark class="gold">gold</mark> <mark class="predicted">predicted</mark> <mark class="given">given</mark>'
     body = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
-    return f'<section class="errors"><h2>Worst errors</h2><p>The most confident first. {legend}</p>{body}</section>'
+    lead = f"<p>The surest ones, or those that are furthest off, first. {legend}</p>"
+    return f'<section class="errors"><h2>Worst errors</h2>{lead}{body}</section>'
 
 
 def marked(text: str, marks: Sequence[Mapping[str, Any]]) -> str:
@@ -108,7 +110,7 @@ def marked(text: str, marks: Sequence[Mapping[str, Any]]) -> str:
     for left, right in pairwise(borders):
         over = [mark for mark in marks if mark["start"] <= left and right <= mark["end"]]
         sides = " ".join(dict.fromkeys(str(mark["side"]) for mark in over))
-        told = ", ".join(f"{mark['side']}: {mark['label']}" for mark in over)
+        told = ", ".join(dict.fromkeys(f"{mark['side']}: {mark['label']}" for mark in over))
         piece = escape(text[left:right])
         parts.append(f'<mark class="{escape(sides)}" title="{escape(told)}">{piece}</mark>' if over else piece)
     return "".join(parts) + ("…" if end < len(text) else "")

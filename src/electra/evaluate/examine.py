@@ -9,6 +9,7 @@ most examples only the `Judgement` is kept; texts only of the worst.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ RESAMPLES = 200
 BINS = 10
 #: stretches of text length, with as many examples each
 _LENGTHS = 5
-#: the examination shows no more labels than this; the rest is counted
+#: labels and confusions shown, of the commonest labels; a warning says that there are more
 _MOST_LABELS = 60
 
 
@@ -53,9 +54,10 @@ class Examination:
         self.judgements.append(judgement)
         self.lengths.append(len(example.text) + len(example.pair or ""))
         self.cut.append(prediction.truncated)
-        if (badness := _badness(judgement)) > 0:
+        badness, full = _badness(judgement), len(self._worst) == WORST
+        if badness > (self._worst[0][0] if full else 0):
             entry = badness, -number, _error(example, prediction, judgement)
-            (heapq.heappush if len(self._worst) < WORST else heapq.heappushpop)(self._worst, entry)
+            (heapq.heappushpop if full else heapq.heappush)(self._worst, entry)
 
     def figures(self) -> dict[str, float]:
         """As `figures` of the module."""
@@ -109,6 +111,8 @@ class Examination:
             [label] = {unit.predicted for unit in _units(self.judgements)}
             said = "nothing was found" if label is None else f"everything got the label {label!r}"
             warnings.append(f"the model has collapsed: {said}")
+        if (many := len({label for unit in _units(self.judgements) for label in (unit.gold, unit.predicted)})) > _MOST_LABELS:
+            warnings.append(f"of {many:,} labels the {_MOST_LABELS} commonest are shown")
         return warnings
 
 
@@ -132,31 +136,36 @@ def figures(task: TrainableTask, judgements: Sequence[Judgement]) -> dict[str, f
 def intervals(task: TrainableTask, judgements: Sequence[Judgement], resamples: int = RESAMPLES) -> dict[str, list[float]]:
     """The 2.5th and 97.5th percentile of each metric over sets of examples drawn with replacement.
 
-    None of retrieval, where an example that is drawn twice would be found in place of itself.
+    None of retrieval, where an example that is drawn twice would be found in place of itself. A metric that some sets do not
+    have (no question without an answer was drawn, say) is taken from the others.
     """
-    random, scores = np.random.default_rng(0), []
+    random, scores = np.random.default_rng(0), dict[str, list[float]]()
     resamples = 0 if any(judgement.vectors is not None for judgement in judgements) else resamples
     for _ in range(resamples):
         drawn = random.integers(0, len(judgements), len(judgements))
-        scores.append(task.score([judgements[place] for place in drawn.tolist()]))
-    return {
-        name: [float(bound) for bound in np.nanpercentile([score[name] for score in scores], (2.5, 97.5))]
-        for name in (scores[0] if scores else ())
-    }
+        for name, score in task.score([judgements[place] for place in drawn.tolist()]).items():
+            if math.isfinite(score):
+                scores.setdefault(name, []).append(score)
+    return {name: [float(bound) for bound in np.percentile(values, (2.5, 97.5))] for name, values in scores.items()}
 
 
 def confusion(labels: Sequence[str], judgements: Sequence[Judgement]) -> tuple[list[str], list[list[int]]]:
-    """Names and counts [gold][predicted] of all units, in the order of `labels`, others behind them; "" is `None`."""
+    """Names and counts [gold][predicted], in the order of `labels`, others behind them; "" is `None`. Of many labels those that
+    occur most."""
     seen: Counter[str | None] = Counter()
     for unit in _units(judgements):
         seen.update((unit.gold, unit.predicted))
-    others = sorted(label for label in seen if label is not None and label not in labels)
+    others = sorted(label for label in seen.keys() - set(labels) if label is not None)
     named: list[str | None] = [*(label for label in labels if not others or label in seen), *others]
     named += [None] if None in seen else []
+    if len(named) > _MOST_LABELS:
+        kept = set(sorted(named, key=lambda label: -seen[label])[:_MOST_LABELS])
+        named = [label for label in named if label in kept]
     places = {label: place for place, label in enumerate(named)}
     counts = [[0] * len(places) for _ in places]
     for unit in _units(judgements):
-        counts[places[unit.gold]][places[unit.predicted]] += 1
+        if unit.gold in places and unit.predicted in places:
+            counts[places[unit.gold]][places[unit.predicted]] += 1
     return [label or "" for label in named], counts
 
 
@@ -201,7 +210,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _badness(judgement: Judgement) -> float:
-    """0 = right; the surer of something wrong, the worse. Tasks that are not about labels say it as `error`."""
+    """0 = right; the surer of something wrong, the worse. Tasks that are not about labels say it as the value `error`."""
     wrong = [max(unit.score, 1e-6) for unit in judgement.units if unit.gold != unit.predicted]
     return max([*wrong, judgement.values.get("error", 0.0)])
 
@@ -219,16 +228,26 @@ def _error(example: Example, prediction: Prediction, judgement: Judgement) -> Js
 
 
 def _marks(example: Example, prediction: Prediction) -> list[Json]:
-    """Parts of the text that gold answer, prediction or input point at: `start`, `end`, `label`, `side`."""
+    """Parts of `text` or `pair` (`within`) that gold answer, prediction or input point at: `start`, `end`, `label`, `side`."""
     found: list[Json] = []
-    if isinstance(example.target, tuple):
-        found += [{"start": m.start, "end": m.end, "label": m.label, "side": "gold"}
-                  for m in example.target if isinstance(m, Mention)]  # fmt: skip
-    entities = prediction.output.get("entities")
-    if isinstance(entities, list):
-        found += [{"start": e["start"], "end": e["end"], "label": e["entity_group"], "side": "predicted"} for e in entities]
+
+    def mark(start: int, end: int, label: str, side: str, within: str = "text") -> None:
+        found.append({"start": start, "end": end, "label": label, "side": side, "within": within})
+
+    for one in example.target if isinstance(example.target, tuple) else ():
+        match one:
+            case Mention(start=start, end=end, label=label):
+                mark(start, end, label, "gold")
+            case (int(start), str(answer)):
+                mark(start, start + len(answer), "answer", "gold", "pair")
+    match prediction.output:
+        case {"entities": list(entities)}:
+            for entity in entities:
+                mark(entity["start"], entity["end"], entity["entity_group"], "predicted")
+        case {"answer": str(), "start": int(start), "end": int(end)} if start < end:
+            mark(start, end, "answer", "predicted", "pair")
     for role in ("head", "tail"):
-        if role in example.given:
-            start, end, *_ = example.given[role]
-            found.append({"start": start, "end": end, "label": role, "side": "given"})
+        match example.given.get(role):
+            case (int(start), int(end), *_):
+                mark(start, end, role, "given")
     return found

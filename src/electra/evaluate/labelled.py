@@ -3,10 +3,10 @@
 In: files of one task, the splits of a data set say; a tokenizer, if lengths in tokens and spans are to be judged. Out: a tree
 that is ready for JSON, and lines of text that tell it:
 
-    rows, notes of the reader, labels or answers by number, lengths in characters and tokens, the share that is longer than a
-    row rows that occur twice within a file or in two of them, and equal rows with different labels spans whose ends lie within
-    a token, with the nearest that a tagger could find labels that a simple classifier would not have given
-    (`evaluate.suspects`)
+    rows, notes of the reader, labels or answers by number, lengths in characters and tokens, the share longer than a row;
+    rows that occur twice within a file or in two of them, and equal rows with different labels;
+    spans whose ends lie within a token, with the nearest that a tagger could find;
+    labels that a simple classifier would not have given (`evaluate.suspects`).
 
 Files are read once, as streams; kept are 16 bytes and a place for each row, to find it again, and a sample of texts for the
 classifier.

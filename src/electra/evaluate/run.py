@@ -1,6 +1,6 @@
 """How good is a model on a labelled file: examples in, an examination out.
 
-`judged` is what the loop uses on the development set; `evaluate_file` is the verb: it reads a model directory and a file.
+`examination` is what a run makes of its development set; `evaluate_file` is the verb: it reads a model directory and a file.
 Examples stream through the same `Predictor` that serves the model later.
 """
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from electra.text.scripts import IDEOGRAPHS_AND_KANA
+
 #: rows that are judged; of more, those with the smallest hashes
 MOST_ROWS = 20_000
 _FOLDS = 5
@@ -28,8 +30,7 @@ _FEWEST = 4
 _BETTER = 0.2
 _SHOWN = 10
 _CUT = 60
-_CHARACTERS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = rf"[{_CHARACTERS}]|[^\W{_CHARACTERS}]+"
+_WORD = rf"[{IDEOGRAPHS_AND_KANA}]|[^\W{IDEOGRAPHS_AND_KANA}]+"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,7 @@ class _Row:
 
 class Sample:
     """At most `MOST_ROWS` rows of a stream, the same ones whatever the order: those whose keys lie below a bound, which is
-    halved
-    whenever there are too many."""
+    halved whenever there are too many."""
 
     def __init__(self) -> None:
         self.rows: list[_Row] = []
@@ -77,6 +77,8 @@ def suspects(sample: Sample) -> dict[str, Any]:
     names = sorted(counts)
     gold = np.array([names.index(row.label) for row in rows])
     probability = _out_of_fold([row.text for row in rows], gold, np.array([row.key % _FOLDS for row in rows]), len(names))
+    if probability is None:
+        return none | {"why": "no two texts have a word in common"}
     accuracy = float((probability.argmax(axis=1) == gold).mean())
     if 1 - accuracy > (1 - _BETTER) * (1 - majority):
         why = f"the classifier is right in {accuracy:.1%}, always {names[int(np.bincount(gold).argmax())]!r} in {majority:.1%}"
@@ -95,14 +97,22 @@ def suspects(sample: Sample) -> dict[str, Any]:
     return none | {"judged": True, "accuracy": accuracy, "count": len(order), "first": first}
 
 
-def _out_of_fold(texts: list[str], gold: npt.NDArray[Any], fold: npt.NDArray[Any], labels: int) -> npt.NDArray[np.float64]:
-    """float64 [rows, labels], each row by the model of the other folds. The terms' weights know all texts, but no label."""
+def _out_of_fold(
+    texts: list[str], gold: npt.NDArray[Any], fold: npt.NDArray[Any], labels: int
+) -> npt.NDArray[np.float64] | None:
+    """float64 [rows, labels], each row by the model of the other folds; None where no term occurs in two texts.
+
+    The terms' weights know all texts, but no label.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     terms = TfidfVectorizer(token_pattern=_WORD, ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=_MOST_TERMS)
-    features = terms.fit_transform(texts)
+    try:
+        features = terms.fit_transform(texts)
+    except ValueError:  # no terms are left
+        return None
     probability = np.zeros((len(texts), labels))
     for number in range(_FOLDS):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)

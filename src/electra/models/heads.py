@@ -254,11 +254,13 @@ def _at(hidden: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
 
 
 def _mean(hidden: Tensor, layout: Layout) -> Tensor:
-    """[N, D], over the real tokens of each example, specials included (as transformers' ModernBERT does)."""
+    """[N, D], over the real tokens of each example, specials included (as transformers' ModernBERT does); sums are made in
+    fp32."""
+    exact = hidden.float()
     if isinstance(layout, Padded):
-        real_BL1 = layout.real.to(hidden.dtype)[..., None]
-        return (hidden * real_BL1).sum(1) / real_BL1.sum(1)
+        real_BL1 = layout.real.float()[..., None]
+        return ((exact * real_BL1).sum(1) / real_BL1.sum(1)).to(hidden.dtype)
     lengths_N = layout.cu_seqlens.diff().long()
     example_T = torch.repeat_interleave(torch.arange(len(lengths_N), device=hidden.device), lengths_N)
-    sums_ND = hidden.new_zeros(len(lengths_N), hidden.shape[-1]).index_add(0, example_T, hidden)
-    return sums_ND / lengths_N[:, None].to(hidden.dtype)
+    sums_ND = exact.new_zeros(len(lengths_N), hidden.shape[-1]).index_add(0, example_T, exact)
+    return (sums_ND / lengths_N[:, None]).to(hidden.dtype)

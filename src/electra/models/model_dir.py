@@ -164,30 +164,41 @@ def save_model_dir(
     """
     with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
         problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
-        prefix = "ModernBert" if encoder.config.type == "modern" else "Electra"
-        own_head = head is not None and type(head) not in _HEADS
-        if isinstance(head, RtdHead) and prefix == "ModernBert":
-            _write_network(temporary, "ModernBertModel", encoder)
-            _write_network(temporary / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
-        elif not own_head:
-            assert head is None or isinstance(head, nn.Module)
-            ending = "Model" if head is None else _HEADS[type(head)][1]
-            _write_network(temporary, prefix + ending, encoder, head, labels, problem)
-        else:
-            assert head is not None
-            _write_network(temporary, f"{prefix}Model", encoder)
-            own = head.state_dict() if isinstance(head, nn.Module) else head
-            own_head = bool(own)
-            if own:
-                save_file(_plain(own), temporary / _OWN_HEAD, {"format": "pt"})
+        own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
-            _write_network(temporary / "generator", f"{prefix}ForMaskedLM", *generator)
+            _write_network(temporary / "generator", f"{_prefix(encoder)}ForMaskedLM", *generator)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
             sentence_transformers.write(temporary, task, encoder.config.hidden_size)
         card = provenance.card() + (_OWN_HEAD_CARD if own_head else "")
         (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_main(
+    directory: Path, encoder: Encoder, head: nn.Module | Mapping[str, Tensor] | None, labels: Sequence[str], problem: str | None
+) -> bool:
+    """The main network and its head, each where it belongs; whether the head has a file of its own."""
+    prefix = _prefix(encoder)
+    if isinstance(head, RtdHead) and prefix == "ModernBert":
+        _write_network(directory, "ModernBertModel", encoder)
+        _write_network(directory / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
+        return False
+    if head is None or type(head) in _HEADS:
+        assert head is None or isinstance(head, nn.Module)
+        ending = "Model" if head is None else _HEADS[type(head)][1]
+        _write_network(directory, prefix + ending, encoder, head, labels, problem)
+        return False
+    _write_network(directory, f"{prefix}Model", encoder)
+    own = head.state_dict() if isinstance(head, nn.Module) else head
+    if own:
+        save_file(_plain(own), directory / _OWN_HEAD, {"format": "pt"})
+    return bool(own)
+
+
+def _prefix(encoder: Encoder) -> str:
+    """What the names of transformers' classes of its family begin with."""
+    return "ModernBert" if encoder.config.type == "modern" else "Electra"
 
 
 def _write_network(

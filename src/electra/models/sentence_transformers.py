@@ -18,6 +18,7 @@ from typing import Any
 from electra import storage
 from electra.errors import ElectraError
 
+_LARGEST = 1 << 20
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 _POOLINGS = {"cls": "cls_token", "mean": "mean_tokens"}
 
@@ -57,7 +58,8 @@ def read(directory: Path, positions: int) -> dict[str, Any] | None:
     """
     if not (directory / "modules.json").is_file():
         return None
-    modules = [str(module.get("type", "")).rpartition(".")[2] for module in _read(directory / "modules.json", list)]
+    listed = [module.get("type") if isinstance(module, dict) else module for module in _read(directory / "modules.json", list)]
+    modules = [str(kind).rpartition(".")[2] for kind in listed]
     if modules not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ElectraError("E-M331", str(directory / "modules.json"), f"the modules are {', '.join(modules)}",
                            "only Transformer, Pooling, Normalize are known; remove the file to take the encoder")  # fmt: skip
@@ -77,6 +79,8 @@ def read(directory: Path, positions: int) -> dict[str, Any] | None:
 
 def _read(file: Path, kind: type) -> Any:
     try:
+        if file.stat().st_size > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST} bytes")
         value = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(value, kind):
             raise ValueError(f"not a {kind.__name__}")

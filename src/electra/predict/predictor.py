@@ -5,16 +5,15 @@ classifier, what its config.json says of the labels), or a scoring task by name.
 even if task.json names it, for no directory may decide which code is imported. Training evaluates through the same
 `Predictor`, built from the network in training.
 
-A task makes one row or several of each example. The rows of a few thousand examples are sorted by length and batched by a
-token budget, so that little padding is computed; then every example is decoded from the outputs of its rows. Any string is
-valid input: empty, with NUL, with lone surrogates.
+A task makes one row or several of each example. The rows of a few thousand examples, or of fewer long ones, are sorted by
+length and batched by a token budget, so that little padding is computed; then every example is decoded from the outputs of its
+rows. Any string is valid input: empty, with NUL, with lone surrogates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -25,7 +24,7 @@ from electra.contracts import Encoded, Example, Prediction, Task
 from electra.data.loader import in_order
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
-from electra.models.heads import ClassificationHead, TwoLayerHead
+from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
@@ -41,8 +40,8 @@ UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, Emb
 
 #: tokens of a batch, padding included: enough to fill two cores, small enough for caches
 BATCH_TOKENS = 4096
-#: examples whose rows are sorted together
-CHUNK = 2048
+#: examples whose rows are sorted together, and tokens of these rows after which there are enough: what is held grows with them
+CHUNK, CHUNK_TOKENS = 2048, 1 << 18
 #: tokens of a row of foreign classifiers, which do not say what they were trained on
 _FOREIGN_LENGTH = 512
 
@@ -70,17 +69,22 @@ class Predictor:
 
         A gold answer that the task does not know is an error.
         """
-        remaining = iter(examples)
-        while some := list(islice(remaining, CHUNK)):
+        some, tokens = list[tuple[Example, list[Encoded]]](), 0
+        for example in examples:
+            rows = self.task.encode(example)
+            some.append((example, rows))
+            tokens += sum(len(row.tokens) for row in rows)
+            if len(some) == CHUNK or tokens >= CHUNK_TOKENS:
+                yield from self._answer(some)
+                some, tokens = [], 0
+        if some:
             yield from self._answer(some)
 
-    def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
-        rows = [self.task.encode(example) for example in examples]
-        outputs = iter(self._run([row for own in rows for row in own]))
-        return [
-            replace(self.task.decode(example, own, [next(outputs) for _ in own]), truncated=sum(row.truncated for row in own))
-            for example, own in zip(examples, rows, strict=True)
-        ]
+    def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
+        outputs = iter(self._run([row for _, rows in examples for row in rows]))
+        for example, rows in examples:
+            prediction = self.task.decode(example, rows, [next(outputs) for _ in rows])
+            yield replace(prediction, truncated=sum(row.truncated for row in rows))
 
     def _run(self, rows: Sequence[Encoded]) -> list[Tensor]:
         """The network's output for each row, in order, on the CPU."""
@@ -141,7 +145,7 @@ def _config(model: ModelDir, name: str | None) -> AnyTaskConfig:
 def _from_labels(model: ModelDir) -> AnyTaskConfig:
     """The task of a classifier that transformers wrote."""
     head = model.task_head
-    if not isinstance(head, ClassificationHead | TwoLayerHead):
+    if not isinstance(head, ClassificationHead | TwoLayerHead) or isinstance(head, ChoiceHead):
         raise ElectraError("E-C306", str(model.path), "the model was not fine-tuned for a task",
                            "name a task: embed, replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
     length = min(_FOREIGN_LENGTH, model.encoder.config.max_position_embeddings)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from electra.text.scripts import SCRIPTS, WITHOUT_SPACES, code_points, script_table
 
-Unit = Literal["words", "characters"]
+Pieces = Literal["words", "characters"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -38,7 +38,7 @@ _WORD = re.compile(r"\w+(?:[.,'’]\w+)*|[^\w\s]")
 _UNSPACED = np.array([name in WITHOUT_SPACES for name in SCRIPTS])
 
 
-def written_in(text: str) -> Unit:
+def written_in(text: str) -> Pieces:
     """`characters` where most letters of `text` are of a script without spaces, else `words`."""
     script = _scripts(text)
     return "characters" if 2 * int(_UNSPACED[script].sum()) > int((script > 0).sum()) else "words"
@@ -55,7 +55,7 @@ def _scripts(text: str) -> npt.NDArray[np.uint8]:
     return table[np.where(points < len(table), points, 0)]
 
 
-def alike(right: Sequence[str], given: str, unit: Unit) -> tuple[float, float]:
+def alike(right: Sequence[str], given: str, unit: Pieces) -> tuple[float, float]:
     """Exact match (0 or 1) and F1 of the answer `given`, each the best over the right answers.
 
     Args:
@@ -85,7 +85,7 @@ def _characters(answer: str) -> list[str]:
     return pieces + _WORD.findall(plain[begin:])
 
 
-def _f1(right: list[str], given: list[str], unit: Unit) -> float:
+def _f1(right: list[str], given: list[str], unit: Pieces) -> float:
     if not right or not given:
         return float(right == given)
     if unit == "words":

@@ -30,10 +30,9 @@ from electra.models.classic import ClassicEncoder
 from electra.models.heads import ChoiceHead, Pooling
 from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text, side_by_side
+from electra.tasks.labels import NO_LABEL
 from electra.tasks.readers import read_choices
 from electra.text.tokenizer import Tokenizer
-
-_NO_LABEL = -100  # torch's ignore_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class ChoiceConfig:
     def __post_init__(self) -> None:
         if self.max_length < 8:
             raise ElectraError(
-                "E-C337", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
+                "E-C301", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
             )
 
     def build(self, tokenizer: Tokenizer) -> Choice:
@@ -101,7 +100,7 @@ class Choice:
             encode_text(self.tokenizer, Example(text=known, pair=asked + choice), self.max_length)
             for choice in _choices(example)
         ]
-        answer = _NO_LABEL if example.target is None else _answer(example)
+        answer = NO_LABEL if example.target is None else _answer(example)
         return [side_by_side(parts, answer=np.array(answer, dtype=np.int64))]
 
     def head(self, encoder: nn.Module) -> ChoiceHead:
@@ -119,9 +118,9 @@ class Choice:
             batch: with target `answer` int64 [B] and count `examples`.
         """
         answer_B = batch.targets["answer"]
-        total = F.cross_entropy(outputs.float(), answer_B, reduction="sum", ignore_index=_NO_LABEL)
+        total = F.cross_entropy(outputs.float(), answer_B, reduction="sum", ignore_index=NO_LABEL)
         correct = (outputs.detach().argmax(dim=-1) == answer_B).sum()
-        totals = {"examples": (answer_B != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
+        totals = {"examples": (answer_B != NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"choice": Term(total=total, unit="examples")}, totals=totals)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:

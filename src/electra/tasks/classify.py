@@ -13,6 +13,7 @@ or `regression`, and the log says so.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,12 +28,11 @@ from electra import metrics
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Term, Unit
 from electra.errors import ElectraError
 from electra.models.heads import ClassificationHead, TwoLayerHead
-from electra.tasks.labelled_text import LabelledText, TextConfig, check_labels, file_of, known_labels, label_id, no_label
+from electra.tasks.labelled_text import LabelledText, TextConfig
+from electra.tasks.labels import NO_LABEL, check_labels, file_of, known_labels, label_id, no_label
 from electra.tasks.multilabel import Multilabel, MultilabelConfig
 from electra.tasks.regression import Regression, RegressionConfig, as_number
 from electra.text.tokenizer import Tokenizer
-
-_NO_LABEL = -100  # torch's ignore_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class Classify(LabelledText[ClassifyConfig]):
 
     def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `label`, int64 []; an example without label gets -100, which no loss counts."""
-        label = _NO_LABEL if example.target is None else self._label_id(example)
+        label = NO_LABEL if example.target is None else self._label_id(example)
         return self.row(example, "label", np.array(label, dtype=np.int64))
 
     def head(self, encoder: nn.Module) -> ClassificationHead | TwoLayerHead:
@@ -158,10 +158,10 @@ class Classify(LabelledText[ClassifyConfig]):
         """
         label_N = batch.targets["label"]
         weights = None if self._weights is None else outputs.new_tensor(self._weights, dtype=torch.float32)
-        total = F.cross_entropy(outputs.float(), label_N, weights, reduction="sum", ignore_index=_NO_LABEL,
+        total = F.cross_entropy(outputs.float(), label_N, weights, reduction="sum", ignore_index=NO_LABEL,
                                 label_smoothing=self.config.label_smoothing)  # fmt: skip
         correct = (outputs.detach().argmax(dim=-1) == label_N).sum()
-        totals = {"examples": (label_N != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
+        totals = {"examples": (label_N != NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"classify": Term(total=total, unit="examples")}, totals=totals)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
@@ -204,7 +204,7 @@ class Classify(LabelledText[ClassifyConfig]):
 
 def _gold(example: Example) -> str:
     """The label of an example, which must have one."""
-    if isinstance(example.target, float):
+    if isinstance(example.target, float) and not math.isnan(example.target):
         return repr(example.target)
     if not isinstance(example.target, str) or not example.target:
         raise no_label(example)

@@ -165,9 +165,10 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
     Raises:
         ElectraError: E-M310 the model has no such head, E-M311 a head of another shape than task.json says.
     """
-    head = task.head(model.encoder)
+    with torch.device("meta"):  # no memory until the shapes have been compared: task.json may say anything
+        head = task.head(model.encoder)
     if not head.state_dict():  # nothing to be saved: any encoder will do
-        return TaskNetwork(model.encoder, head.eval())
+        return TaskNetwork(model.encoder, task.head(model.encoder).eval())
     state = model.own_head if model.task_head is None else model.task_head.state_dict()
     if state is None or (model.task_head is not None and type(model.task_head) is not type(head)):
         raise ElectraError("E-M310", str(model.path), f"has no {type(head).__name__}, which its task needs",
@@ -176,7 +177,9 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
     if {name: tensor.shape for name, tensor in state.items()} != expected:
         outputs = f"{len(task.labels)} labels for other outputs" if task.labels else "settings of another head"
         raise ElectraError("E-M311", str(model.path / "task.json"), outputs, "restore the file of these weights")
-    head.load_state_dict(state)
+    if model.task_head is None:
+        head = task.head(model.encoder)
+        head.load_state_dict(state)
     return TaskNetwork(model.encoder, (model.task_head or head).eval())
 
 

@@ -72,7 +72,7 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         if self.max_length < 8:
             raise ElectraError(
-                "E-C335", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
+                "E-C301", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
             )
         if not 0 < self.scale < float("inf"):
             raise ElectraError("E-C336", "task.scale", f"is {self.scale}", "give a positive number; 20 is usual")

@@ -27,7 +27,8 @@ from electra import metrics
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Term, Unit
 from electra.errors import ElectraError
 from electra.models.heads import ClassificationHead, TwoLayerHead
-from electra.tasks.labelled_text import LabelledText, TextConfig, check_labels, file_of, known_labels, label_id, no_label
+from electra.tasks.labelled_text import LabelledText, TextConfig
+from electra.tasks.labels import check_labels, file_of, known_labels, label_id, no_label
 from electra.text.tokenizer import Tokenizer
 
 #: the thresholds that are tried; the one in the middle wins ties
@@ -166,7 +167,7 @@ class Multilabel(LabelledText[MultilabelConfig]):
 def _gold(example: Example) -> tuple[str, ...]:
     """The labels of an example, which may be an empty list but must be there."""
     match example.target:
-        case tuple(labels):
+        case tuple(labels) if all(labels):
             return labels
         case str(label) if label:
             return (label,)

@@ -22,7 +22,8 @@ from electra import metrics
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Term
 from electra.errors import ElectraError
 from electra.models.heads import ClassificationHead, TwoLayerHead
-from electra.tasks.labelled_text import LabelledText, TextConfig, file_of, no_label
+from electra.tasks.labelled_text import LabelledText, TextConfig
+from electra.tasks.labels import file_of, no_label
 from electra.text.tokenizer import Tokenizer
 
 
@@ -99,15 +100,16 @@ class Regression(LabelledText[RegressionConfig]):
         return Prediction(text=example.text, output={"score": low + float(output) * width})
 
     def judge(self, example: Example, prediction: Prediction) -> Judgement:
-        """The two numbers, `gold` and `predicted`."""
-        return Judgement(values={"gold": _gold(example), "predicted": cast(float, prediction.output["score"])})
+        """The two numbers, `gold` and `predicted`, and their distance, `error`."""
+        gold, predicted = _gold(example), cast(float, prediction.output["score"])
+        return Judgement(values={"gold": gold, "predicted": predicted, "error": abs(gold - predicted)})
 
     def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
         """The main metric, then spearman, pearson and mean_absolute_error, in the units of the file."""
-        gold, predicted = (np.array([one.values[name] for one in judgements]) for name in ("gold", "predicted"))
+        gold, predicted, error = (np.array([one.values[name] for one in judgements]) for name in ("gold", "predicted", "error"))
         found = {"spearman": metrics.spearman(gold, predicted), "pearson": metrics.pearson(gold, predicted)}
         return {self.config.metric: found[self.config.metric]} | found | {
-            "mean_absolute_error": float(np.abs(gold - predicted).mean())
+            "mean_absolute_error": float(error.mean())
         }  # fmt: skip
 
     def tune(self, judgements: Sequence[Judgement]) -> Regression:

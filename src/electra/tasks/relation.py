@@ -14,7 +14,6 @@ it. `cls` reads the first token, as `ForSequenceClassification` does.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,11 +32,11 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
 from electra.models.heads import ClassificationHead, PairHead
 from electra.models.modern import ModernEncoder
+from electra.tasks.labels import NO_LABEL, check_labels, file_of, known_labels, label_id, no_label
 from electra.tasks.markers import Argument, Markers, arguments
 from electra.tasks.readers import RelationColumns, read_relations
 from electra.text.tokenizer import Tokenizer
 
-_NO_LABEL = -100  # torch's ignore_index
 _DIRECTED = re.compile(r"(.+?)\s*\(e([12]),\s*e([12])\)")
 #: labels that mean "no relation", folded; the first that is there is taken
 _NONE = ("no relation", "norelation", "na", "n/a", "none", "null", "unknown", "other", "无关系", "无", "未知", "其他", "其它")
@@ -66,13 +65,11 @@ class RelationConfig:
     columns: RelationColumns = field(default_factory=RelationColumns)
 
     def __post_init__(self) -> None:
-        if self.labels is not None and (len(self.labels) < 2 or len(set(self.labels)) < len(self.labels)):
-            raise ElectraError("E-C330", "task.labels", f"{list(self.labels)} are not two or more different labels",
-                               "mend the list")  # fmt: skip
+        check_labels(self.labels, 2)
         if self.labels is not None and self.none and self.none not in self.labels:
             raise ElectraError("E-C331", "task.none", f"{self.none!r} is not among the labels", 'mend it; "" = no such label')
         if self.max_length < 16:
-            raise ElectraError("E-C332", "task.max_length", f"{self.max_length} tokens leave no room for markers and a text",
+            raise ElectraError("E-C301", "task.max_length", f"{self.max_length} tokens leave no room for markers and a text",
                                "give 16 or more")  # fmt: skip
 
     def build(self, tokenizer: Tokenizer) -> Relation:
@@ -102,9 +99,7 @@ class Relation:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels in the order of the outputs."""
-        if self.config.labels is None:
-            raise ElectraError("E-C333", "task.labels", "not known yet", "name them, or take them from the training file first")
-        return self.config.labels
+        return known_labels(self.config.labels)
 
     @property
     def none(self) -> str | None:
@@ -120,13 +115,12 @@ class Relation:
         """This task with the labels of `examples`, or of its settings, and whether their mentions have types.
 
         Raises:
-            ElectraError: E-D383 fewer than two relations, E-D384 a row without relation or with one that is not in the
-            settings; those
-                of `markers.arguments`; E-C331 `none` is not among the labels.
+            ElectraError: E-D310 fewer than two relations, E-D311 a row without one, E-D312 one that is not in the settings,
+                E-C331 `none` is not among the labels; those of `markers.arguments`.
         """
         labels = self.config.labels or tuple(sorted({_gold(example) for example in examples}))
         if len(labels) < 2:
-            raise ElectraError("E-D383", examples[0].where if examples else "training data",
+            raise ElectraError("E-D310", file_of(examples),
                                f"every row has the relation {labels[0]!r}" if labels else "no rows",
                                "give training data with at least two relations, of which one may be \"none\"")  # fmt: skip
         pairs = [arguments(example) for example in examples]
@@ -165,7 +159,7 @@ class Relation:
         Raises:
             ElectraError: those of `markers.arguments`, E-D382 the markers alone do not fit.
         """
-        label = _NO_LABEL if example.target is None else self._label_id(example)
+        label = NO_LABEL if example.target is None else self._label_id(example)
         pair = arguments(example)
         head, tail = pair if self.config.types else (replace(argument, type=None) for argument in pair)
         marked = self.markers.encode(example, head, tail, self.max_length)
@@ -188,9 +182,9 @@ class Relation:
             batch: with target `label` int64 [B] and count `examples`.
         """
         label_B = batch.targets["label"]
-        total = F.cross_entropy(outputs.float(), label_B, reduction="sum", ignore_index=_NO_LABEL)
+        total = F.cross_entropy(outputs.float(), label_B, reduction="sum", ignore_index=NO_LABEL)
         correct = (outputs.detach().argmax(dim=-1) == label_B).sum()
-        totals = {"examples": (label_B != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
+        totals = {"examples": (label_B != NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"relation": Term(total=total, unit="examples")}, totals=totals)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
@@ -235,13 +229,7 @@ class Relation:
         return to_tree(self.config)
 
     def _label_id(self, example: Example) -> int:
-        label = _gold(example)
-        if label not in self._ids:
-            near = difflib.get_close_matches(label, self.labels, n=1, cutoff=0.0)
-            known = ", ".join(self.labels[:20])
-            raise ElectraError("E-D384", example.where or "example", f"relation {label!r} is not one of {known}",
-                               f"nearest is {near[0]!r}; mend the row or add it to task.labels")  # fmt: skip
-        return self._ids[label]
+        return label_id(_gold(example), self._ids, example)
 
 
 def relation_of(label: str) -> tuple[str, bool]:
@@ -259,8 +247,7 @@ def _none(labels: Sequence[str]) -> str | None:
 def _gold(example: Example) -> str:
     """The relation of an example, which must have one."""
     if not isinstance(example.target, str) or not example.target:
-        raise ElectraError("E-D384", example.where or "example", "has no relation",
-                           "add it, or set columns.label to the column that holds the relations")  # fmt: skip
+        raise no_label(example)
     return example.target
 
 

@@ -35,13 +35,13 @@ from electra.models.classic import ClassicEncoder
 from electra.models.heads import SpanHead
 from electra.models.joint_span import JointSpanHead, by_row, may_hold_answer
 from electra.models.modern import ModernEncoder
-from electra.tasks.answers import Unit, alike, best_threshold, written_in
+from electra.tasks.answers import Pieces, alike, best_threshold, written_in
+from electra.tasks.labels import NO_LABEL
 from electra.tasks.readers import Columns, read_answers, read_texts
 from electra.tasks.readers.source import LabelledFile, kind_of
 from electra.tasks.windows import Bools, Floats, Ints, Spans, characters, joint_spans, plain_spans, shown_best, windows_of
 from electra.text.tokenizer import Tokenizer
 
-_NO_LABEL = -100  # torch's ignore_index
 _ROOM = 16  # tokens of context that a row shows at least
 _FORM = "give SQuAD's JSON, JSON lines or a table with question and context"
 
@@ -54,7 +54,7 @@ class SpanConfig:
         head: `plain` scores start and end of each token on its own, as transformers' classes; `joint` is the paper's: the end
             given the start, and a score of "no answer" of its own, for which transformers has no class.
         max_length: tokens of a row with specials.
-        stride: tokens from one window to the next.
+        stride: tokens from one window to the next; of short windows, no more than half of what they show of the context.
         question_tokens: tokens of a question; what is longer is cut and counted.
         answer_tokens: tokens of an answer at most.
         n_best: answers that are shown.
@@ -74,7 +74,7 @@ class SpanConfig:
     n_best: int = 5
     unanswerable: bool | None = None
     null_threshold: float | None = None
-    compare: Unit | None = None
+    compare: Pieces | None = None
 
     def __post_init__(self) -> None:
         for name in ("stride", "question_tokens", "answer_tokens", "n_best"):
@@ -191,7 +191,7 @@ class Span:
         """One window; `cut` tokens of the question are missing."""
         inside = len(keep)
         around = (len(head), 1)
-        start = end = _NO_LABEL
+        start = end = NO_LABEL
         if answer is not None:
             whole = window.start <= answer[0] and answer[1] < window.start + inside
             start, end = (place - window.start + len(head) if whole else 0 for place in answer)
@@ -230,7 +230,7 @@ class Span:
         start_BL, end_BL = (values[..., channel].masked_fill(~allowed_BL, -torch.inf) for channel in channels)
         start_B, end_B = batch.targets["start"], batch.targets["end"]
         total = sum(
-            0.5 * F.cross_entropy(logits, right, reduction="sum", ignore_index=_NO_LABEL)
+            0.5 * F.cross_entropy(logits, right, reduction="sum", ignore_index=NO_LABEL)
             for logits, right in ((start_BL, start_B), (end_BL, end_B))
         )
         assert isinstance(total, Tensor)
@@ -238,7 +238,7 @@ class Span:
             none_B = (start_B == 0).float()
             total = total + 0.5 * F.binary_cross_entropy_with_logits(values[:, 0, 1], none_B, reduction="sum")
         both = (start_BL.detach().argmax(dim=1) == start_B) & (end_BL.detach().argmax(dim=1) == end_B)
-        totals = {"examples": (start_B != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": both.sum()}
+        totals = {"examples": (start_B != NO_LABEL).sum(), "loss": total.detach(), "accuracy": both.sum()}
         return Losses(terms={"span": Term(total=total, unit="examples")}, totals=totals)
 
     # -- outputs -> answers ---------------------------------------------------------------------------------------------
@@ -292,14 +292,18 @@ class Span:
     # -- answers -> figures ---------------------------------------------------------------------------------------------
 
     def judge(self, example: Example, prediction: Prediction) -> Judgement:
-        """`exact` and `f1` of the best answer, were it given; `answerable`, `null_score`, `by_characters` (0 or 1)."""
+        """`exact` and `f1` of the best answer, were it given; `answerable`, `null_score`, `by_characters` (0 or 1);
+        `error`, what the answer that was given lacks to an F1 of 1, times its probability."""
         right = [text for _, text in _right(example)]
         unit = self.config.compare or written_in(example.pair or "")
         best = cast(Sequence[Mapping[str, Any]], prediction.output["n_best"])
-        exact, f1 = alike(right, str(best[0]["answer"]) if best else "", unit)
+        first, given = str(best[0]["answer"]) if best else "", str(prediction.output["answer"])
+        exact, f1 = alike(right, first, unit)
+        missed = 1 - (f1 if given == first else alike(right, given, unit)[1])
         null_score = cast(float, prediction.output.get("null_score", 0.0))
         return Judgement(values={"exact": exact, "f1": f1, "answerable": float(bool(right)), "null_score": null_score,
-                                 "by_characters": float(unit == "characters")})  # fmt: skip
+                                 "by_characters": float(unit == "characters"),
+                                 "error": missed * max(cast(float, prediction.output["score"]), 1e-6)})  # fmt: skip
 
     def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
         """f1 (main), exact; where "no answer" is possible, each of both kinds of questions and at its best threshold;

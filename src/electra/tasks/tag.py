@@ -17,7 +17,6 @@ Shapes: B rows, L positions of a row or T tokens of a packed batch, C classes, n
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,12 +38,11 @@ from electra.models.heads import TokenHead
 from electra.models.modern import ModernEncoder
 from electra.tasks import bio, schemes
 from electra.tasks.common import cut_windows, joined
+from electra.tasks.labels import NO_LABEL, file_of, label_id
 from electra.tasks.readers import TagColumns, read_tags
 from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.word_grid import WordGrid, word_grid
 from electra.text.tokenizer import Tokenizer, well_formed
-
-_NO_LABEL = -100  # torch's ignore_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ class Tag:
         self.per_token = True
         self.whole_batch = False
         labels = config.labels or ()
-        self._known = frozenset(labels)
+        self._known = {label: index for index, label in enumerate(labels)}
         self._classes = labels if config.tagged == "words" else bio.classes(labels)
         self._ids = {name: index for index, name in enumerate(self._classes)}
 
@@ -134,11 +132,11 @@ class Tag:
         of_words = bool(examples) and all(example.given.get("tagged") == "words" for example in examples)
         tagged = self.config.tagged or ("words" if of_words else "spans")
         if self.config.labels is None and len(found) < (2 if tagged == "words" else 1):
-            where = examples[0].where.rpartition(":")[0] if examples else ""
+            where = file_of(examples)
             if tagged == "words":
-                raise ElectraError("E-D310", where or "training data", f"every word has the tag {found}",
+                raise ElectraError("E-D310", where, f"every word has the tag {found}",
                                    "give training data with at least two tags")  # fmt: skip
-            raise ElectraError("E-D371", where or "training data", "not one span in it", "give texts with labelled spans")
+            raise ElectraError("E-D371", where, "not one span in it", "give texts with labelled spans")
         task = Tag(replace(self.config, labels=self.config.labels or tuple(found), tagged=tagged), self.tokenizer)
         for example in examples:
             task._check(example)
@@ -152,11 +150,7 @@ class Tag:
         """
         where = example.where or "example"
         for mention in _gold(example):
-            if mention.label not in self._known:
-                known = sorted(self._known)
-                near = difflib.get_close_matches(mention.label, known, n=1, cutoff=0.0)
-                raise ElectraError("E-D312", where, f"label {mention.label!r} is not one of {', '.join(known[:20])}",
-                                   f"nearest is {near[0]!r}; mend the row or add it to task.labels")  # fmt: skip
+            label_id(mention.label, self._known, example)
             if not 0 <= mention.start < mention.end <= len(example.text):
                 raise ElectraError("E-D372", where, f"span {mention.start}:{mention.end} of {len(example.text)} characters",
                                    "count characters from 0, the end exclusive")  # fmt: skip
@@ -201,7 +195,7 @@ class Tag:
         """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, and
         in all windows but the one that keeps the token."""
         encoding = self.tokenizer.encode_literally(example.text)
-        label = np.full(len(encoding.ids), _NO_LABEL, dtype=np.int64)
+        label = np.full(len(encoding.ids), NO_LABEL, dtype=np.int64)
         if example.target is not None:
             self._check(example)
             grid = word_grid(well_formed(example.text), encoding.offsets[1:-1], example.given.get("words", ()))
@@ -209,7 +203,7 @@ class Tag:
         tokens, types = np.array(encoding.ids, dtype=np.int64), np.array(encoding.type_ids, dtype=np.int64)
         windows = cut_windows(Encoded(tokens=tokens, types=types, targets={"label": label}), self.max_length)
         return [
-            replace(row, targets={**row.targets, "label": np.where(row.targets["keep"], row.targets["label"], _NO_LABEL)})
+            replace(row, targets={**row.targets, "label": np.where(row.targets["keep"], row.targets["label"], NO_LABEL)})
             for row in windows
         ]
 
@@ -221,8 +215,8 @@ class Tag:
         """The class of each word; -100 where a span that is not made of whole words leaves it open."""
         placed = _placed(_gold(example), grid)
         names = self._names_of(placed.spans, len(grid))
-        found = np.array([self._ids.get(name, _NO_LABEL) for name in names], dtype=np.int64)
-        found[placed.doubtful] = _NO_LABEL
+        found = np.array([self._ids.get(name, NO_LABEL) for name in names], dtype=np.int64)
+        found[placed.doubtful] = NO_LABEL
         return found
 
     def _names_of(self, spans: Sequence[schemes.WordSpan], words: int) -> list[str]:
@@ -246,9 +240,9 @@ class Tag:
             batch: with target `label` int64 [B, L] or [T] and its count.
         """
         label = batch.targets["label"]
-        total = F.cross_entropy(outputs.float().flatten(0, -2), label.flatten(), reduction="sum", ignore_index=_NO_LABEL)
+        total = F.cross_entropy(outputs.float().flatten(0, -2), label.flatten(), reduction="sum", ignore_index=NO_LABEL)
         correct = (outputs.detach().argmax(dim=-1) == label).sum()
-        totals = {"examples": (label != _NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
+        totals = {"examples": (label != NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"tag": Term(total=total, unit="label")}, totals=totals)
 
     # -- saying -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Long contexts in windows, and the spans that a network sees in each of them; all in numpy.
 
+These are windows of a context behind a question, as SQuAD's users cut them; a text alone is cut by `common.cut_windows`.
+
 In: the rows of `span.Span.encode` and what the network says about their tokens. Out: log-probabilities of spans, of which each
 is told by one window alone.
 

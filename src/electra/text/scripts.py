@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 #: everything that is in no range below: digits, punctuation, symbols, small scripts
 OTHER = "Other"
+#: CJK ideographs and kana, for classes of regular expressions
+IDEOGRAPHS_AND_KANA = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 
 #: script -> its ranges, both ends included
 _RANGES: dict[str, tuple[tuple[int, int], ...]] = {

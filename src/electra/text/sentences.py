@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import re
 
+from electra.text.scripts import IDEOGRAPHS_AND_KANA
+
 _CLOSERS = "\"'”’」』）》】)\\]"
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _END = re.compile(
     rf"[。！？｡؟।։።]+[…。！？]*[{_CLOSERS}]*"
-    rf"|…+[{_CLOSERS}]*(?=\s|[{_UNSPACED}]|$)"
+    rf"|…+[{_CLOSERS}]*(?=\s|[{IDEOGRAPHS_AND_KANA}]|$)"
     rf"|[.!?]+[{_CLOSERS}]*(?=\s+(?![a-z])|\s*$)"
-    rf"|(?<=[{_UNSPACED}])[.!?]+[{_CLOSERS}]*(?=[{_UNSPACED}])"
+    rf"|(?<=[{IDEOGRAPHS_AND_KANA}])[.!?]+[{_CLOSERS}]*(?=[{IDEOGRAPHS_AND_KANA}])"
     r"|[\r\n\u2028\u2029]+"
 )
 #: what a full stop ends no sentence behind, without its last one

@@ -172,11 +172,13 @@ def test_label_studio_relations_and_choices(write: Write) -> None:
     spans = [{"id": name, "type": "labels", "value": {"start": s, "end": e, "text": t, "labels": ["PER"]}}
              for name, s, e, t in (("a", 0, 3, "Ada"), ("b", 10, 12, "Bo"))]  # fmt: skip
     drawn = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "left", "labels": ["liked by"]}
+    other = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right", "labels": ["likes"]}
     chosen = {"type": "choices", "value": {"choices": ["good"]}}
-    tasks = [{"id": 3, "data": {"text": "Ada likes Bo"}, "annotations": [{"result": [*spans, drawn, chosen]}]}]
+    tasks = [{"id": 3, "data": {"text": "Ada likes Bo"}, "annotations": [{"result": [*spans, drawn, other, chosen]}]}]
     path = write("a.json", tasks)
-    [relation], _ = whole(read_relations(path))
-    assert (relation.target, relation.given) == ("liked by", {"head": (10, 12, "PER"), "tail": (0, 3, "PER"), "id": "3"})
+    [relation, second], _ = whole(read_relations(path))
+    assert (relation.target, relation.given) == ("liked by", {"head": (10, 12, "PER"), "tail": (0, 3, "PER"), "id": "3-1"})
+    assert (second.target, second.given["id"]) == ("likes", "3-2")
     [choice], notes = whole(read_texts(path, Columns()))
     assert (choice.text, choice.target, notes) == ("Ada likes Bo", "good", ["Label Studio's export; one choice a task"])
 

@@ -61,6 +61,12 @@ def test_another_column_may_hold_plain_tags(write: Write) -> None:
     assert len(unlabelled.given["words"]) == 5
 
 
+def test_a_first_word_that_is_also_the_name_of_a_column(write: Write) -> None:
+    examples, notes = read(write("a.tsv", "Title\tO\nof\tO\nAda\tB-PER\n\nText\tO\n"))
+    assert [surfaces(example) for example in examples] == [[("Ada", "PER")], []]
+    assert notes[0].startswith("conll")
+
+
 def test_characters_join_to_their_text(write: Write) -> None:
     [one, two], notes = read(write("a.char.bmes", "高 B-NAME\n小 M-NAME\n勇 E-NAME\n： O\nC O\nE O\nO O\n\n男 S-X\n"))
     assert (one.text, two.text) == ("高小勇：CEO", "男")

@@ -73,7 +73,8 @@ def looks_like(file: LabelledFile) -> bool | None:
             continue
         cells = separator.split(line)
         width = width or len(cells)
-        if len(cells) != width or width < 2 or (not lasts and known_header(cells)):
+        header = not lasts and known_header(cells) and schemes.parse(cells[-1]) is None  # "Title", "O" are a word and its tag
+        if len(cells) != width or width < 2 or header:
             return False
         spaced = spaced or " " in cells[0]
         lasts.append(cells[-1])

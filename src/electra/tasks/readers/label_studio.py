@@ -51,7 +51,8 @@ def mentions(path: Path, value: Any) -> Reading:
 
 
 def relations(path: Path, value: Any) -> Reading:
-    """One example for each relation that was drawn; `given` has `head` and `tail`, (start, end, type).
+    """One example for each relation that was drawn; `given` has `head` and `tail`, (start, end, type), and an `id` of task and
+    number.
 
     Raises:
         ElectraError: as `mentions`.
@@ -61,9 +62,8 @@ def relations(path: Path, value: Any) -> Reading:
     def examples() -> Iterator[Example]:
         for task in _tasks(path, value):
             spans = _spans(task, mended)
-            for result in task.results or []:
-                if result.get("type") != "relation":
-                    continue
+            drawn = (result for result in task.results or [] if result.get("type") == "relation")
+            for number, result in enumerate(drawn, start=1):
                 ends = [spans.get(str(result.get(end))) for end in ("from_id", "to_id")]
                 labels = result.get("labels") or []
                 if ends[0] is None or ends[1] is None or len(labels) != 1:
@@ -72,7 +72,7 @@ def relations(path: Path, value: Any) -> Reading:
                     )
                 ends = ends if result.get("direction", "right") != "left" else ends[::-1]
                 head, tail = ((one.start, one.end, one.label) for one in ends if one is not None)
-                given = {"head": head, "tail": tail, "id": task.identity}
+                given = {"head": head, "tail": tail, "id": f"{task.identity}-{number}"}
                 yield Example(text=task.text, target=str(labels[0]), where=task.where, given=given)
 
     return reading(str(path), examples(), ["Label Studio's export; relations"], mended)
