@@ -51,7 +51,8 @@ def test_what_was_inferred_is_said() -> None:
     [note] = learnt(before, before.fit(rated("0.5", "4.5")))
     assert 'task.type = "regression"' in note
     assert "task.range = [0.5, 4.5]" in note
-    assert learnt(TASK, TASK.fit(rated("2"))) == []
+    assert learnt(TASK, TASK.fit(rated("2"))) == ["from the training file: task.pairs = false"]
+    assert learnt(TASK.fit(rated("2")), TASK.fit(rated("2"))) == []
 
 
 def test_named_labels_stay_labels() -> None:
@@ -130,7 +131,7 @@ def test_from_file_to_figures(tmp_path: Path) -> None:
     settings = ["task=classify", "task.max_length=32", "task.columns.text=text", "task.columns.pair=pair",
                 "task.columns.label=label", f"data.train={tmp_path}/pairs.tsv", f"data.dev={tmp_path}/dev.tsv",
                 "data.swap_pairs=true", f"init.from={tmp_path}/first", f"run.dir={tmp_path}/run", "epochs=20",
-                "batch.examples=8", "optimizer.lr=1e-2", "optimizer.layer_decay=1.0"]  # fmt: skip
+                "batch.examples=8", "optimizer.lr=1e-2", "optimizer.layer_decay=1.0", "evaluation.steps=80"]  # fmt: skip
     finetune([], settings)
     found = evaluate_file(tmp_path / "run" / "model", tmp_path / "pairs.tsv")
     metrics = found["metrics"]

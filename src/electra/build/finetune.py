@@ -216,7 +216,7 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
             raise
         setting.export(t, opened)
         if setting.dev:
-            saved = load_predictor(opened.model, recipe.task.type)
+            saved = load_predictor(opened.model, setting.task_name)
             write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
@@ -243,6 +243,11 @@ class Setting:
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
+
+    @property
+    def task_name(self) -> str:
+        """Of the task that is learnt: not always the recipe's, for `classify` goes on as what the training file asks for."""
+        return str(self.task.to_json()["type"])
 
     def verify(self) -> None:
         """Nothing is left to verify: model and examples were read and checked as a whole."""
@@ -305,7 +310,8 @@ class Setting:
         """First weights under a fresh head: the one thing that a model directory need not have."""
         torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
         encoder = initial_weights(self.source, self.recipe.init)
-        return Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), self.recipe.freeze)
+        provenance = Provenance(tokenizer=self.tokenizer, card=card, trained_on=self.fingerprints["training data"])
+        return Supervised(encoder, self.task, provenance, self.recipe.freeze)
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
@@ -356,7 +362,7 @@ class Setting:
         """The task with what it chose in an evaluation."""
         if not evaluation.chosen:
             return self.task
-        task = task_config(evaluation.chosen, own=self.recipe.task.type).build(self.tokenizer)
+        task = task_config(evaluation.chosen, own=self.task_name).build(self.tokenizer)
         assert isinstance(task, TrainableTask)
         return task
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def read_texts(path: Path, columns: Columns = _DEFAULTS) -> Reading:
     named = [column for column in (columns.text, columns.pair, columns.label) if column is not None]
     table = open_table(file, kind, named, known_header)
     roles = _given(table, columns) if columns.text is not None else _inferred(table, columns)
-    return _counted(path, _examples(table, roles, columns.separator), [_note(table, roles, form)], table.empty)
+    read = _counted(path, _examples(table, roles, columns.separator), [_note(table, roles, form)], table.empty)
+    inferred = vars(roles) if columns.text is None and table.kind in ("tsv", "csv") and not table.headed else {}
+    return replace(read, inferred={role: column for role, column in inferred.items() if isinstance(column, int)})
 
 
 def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
@@ -140,6 +143,8 @@ def _given(table: Table, columns: Columns) -> Roles:
 def _inferred(table: Table, columns: Columns) -> Roles:
     if table.kind == "lines":
         return Roles(text=2, label=1)
+    if columns.inferred and isinstance(table.names[0], int) and len(table.names) > 1:
+        return _given(table, replace(columns, **{"label": None, **columns.inferred}, inferred=None))
     given = columns.label if columns.label in table.names else None
     roles = by_content(table, given) if isinstance(table.names[0], int) else by_name(table, given)
     label = columns.label if columns.label is not None else roles.label
