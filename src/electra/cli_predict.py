@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from electra.contracts import Example, Prediction
     from electra.predict.predictor import Predictor
 
+#: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
+_FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 Column = Annotated[
     list[str] | None,
@@ -112,7 +115,7 @@ def evaluate(
     found = evaluate_file(model, data, task, resamples, tables((), column or ()))
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+    typer.echo(_FIGURES.sub(lambda figures: " ".join(figures[0].split()), json.dumps(found, ensure_ascii=False, indent=1)))
 
 
 def search(

@@ -272,7 +272,7 @@ class Reading:
     Args:
         examples: in the order of the file, each once; a bad row is an `ElectraError` with file and line.
         notes: what was inferred, mended or counted, a sentence each; complete when `examples` is exhausted.
-        inferred: which columns, counted from 1, were taken for what, by what a table without header holds.
+        inferred: numbers of columns, by role, that were inferred of a table without header.
     """
 
     examples: Iterator[Example]

@@ -88,7 +88,9 @@ def test_the_second_phase_starts_from_what_the_first_one_learnt(place: Any) -> N
 
 
 def test_the_classifier_has_learnt_its_labels(place: Any, done: Done) -> None:
-    figures = json.loads(done("evaluate", place.classifier / "model", place.dev))
+    printed = done("evaluate", place.classifier / "model", place.dev)
+    assert '"confusion": [\n  [ ' in printed  # a row of numbers takes one line
+    figures = json.loads(printed)
     assert figures["examples"] == 60
     assert figures["labels"] == ["neg", "pos"]
     assert figures["metrics"]["accuracy"] > 0.9

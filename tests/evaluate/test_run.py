@@ -102,7 +102,7 @@ def test_the_training_file_is_no_test_and_columns_can_be_named(tmp_path: Path) -
     other.write_text(f"stars\tbody\n{rows}\n\n", encoding="utf-8")
     provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n", trained_on=file_hash(data))
     Supervised(model().model.encoder, TASK, provenance).export(tmp_path / "model")
-    with pytest.raises(ElectraError, match="E-D303"):
+    with pytest.raises(ElectraError, match="E-D333"):
         evaluate_file(tmp_path / "model", data)
     columns = {"text": "body", "label": "stars"}
     found = evaluate_file(tmp_path / "model", data, columns=columns)

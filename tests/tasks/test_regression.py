@@ -134,7 +134,8 @@ def test_from_file_to_figures(tmp_path: Path) -> None:
                 "batch.examples=8", "optimizer.lr=1e-2", "optimizer.layer_decay=1.0", "evaluation.steps=80"]  # fmt: skip
     finetune([], settings)
     found = evaluate_file(tmp_path / "run" / "model", tmp_path / "pairs.tsv")
-    metrics = found["metrics"]
+    metrics, worst = found["metrics"], found["errors"][0]["values"]
+    assert worst["error"] == abs(worst["predicted"] - worst["gold"])
     assert isinstance(metrics, dict)
     assert metrics["spearman"] > 0.99
     assert metrics["mean_absolute_error"] < 0.5

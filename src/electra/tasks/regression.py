@@ -100,8 +100,9 @@ class Regression(LabelledText[RegressionConfig]):
         return Prediction(text=example.text, output={"score": low + float(output) * width})
 
     def judge(self, example: Example, prediction: Prediction) -> Judgement:
-        """The two numbers, `gold` and `predicted`."""
-        return Judgement(values={"gold": _gold(example), "predicted": cast(float, prediction.output["score"])})
+        """The two numbers, `gold` and `predicted`, and how far they are apart."""
+        gold, predicted = _gold(example), cast(float, prediction.output["score"])
+        return Judgement(values={"gold": gold, "predicted": predicted, "error": abs(predicted - gold)})
 
     def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
         """The main metric, then spearman, pearson and mean_absolute_error, in the units of the file."""

@@ -292,14 +292,16 @@ class Span:
     # -- answers -> figures ---------------------------------------------------------------------------------------------
 
     def judge(self, example: Example, prediction: Prediction) -> Judgement:
-        """`exact` and `f1` of the best answer, were it given; `answerable`, `null_score`, `by_characters` (0 or 1)."""
+        """`exact` and `f1` of the best answer, were it given; `answerable`, `null_score`, `by_characters` (0 or 1); `error`,
+        what the answer that is given lacks to an F1 of 1."""
         right = [text for _, text in _right(example)]
         unit = self.config.compare or written_in(example.pair or "")
         best = cast(Sequence[Mapping[str, Any]], prediction.output["n_best"])
         exact, f1 = alike(right, str(best[0]["answer"]) if best else "", unit)
         null_score = cast(float, prediction.output.get("null_score", 0.0))
+        error = 1 - alike(right, str(prediction.output["answer"]), unit)[1]
         return Judgement(values={"exact": exact, "f1": f1, "answerable": float(bool(right)), "null_score": null_score,
-                                 "by_characters": float(unit == "characters")})  # fmt: skip
+                                 "by_characters": float(unit == "characters"), "error": error})  # fmt: skip
 
     def score(self, judgements: Sequence[Judgement]) -> dict[str, float]:
         """f1 (main), exact; where "no answer" is possible, each of both kinds of questions and at its best threshold;

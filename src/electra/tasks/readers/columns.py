@@ -42,7 +42,7 @@ class Columns:
     def __post_init__(self) -> None:
         check({"text": self.text, "pair": self.pair, "label": self.label})
         if self.inferred is not None:
-            check({**self.inferred})
+            check({str(role): number for role, number in self.inferred.items()})
         if self.separator == "":
             raise ElectraError("E-C316", "columns.separator", "is empty", "give the character between labels, or leave it out")
 
