@@ -157,3 +157,4 @@ def test_durations_in_words(seconds: object, told: str) -> None:
 
 def test_figures_in_the_order_of_interest_without_histogram_bars() -> None:
     assert list(in_order({"own": 1, "drawn_at_00": 1, "auc": 1, "mlm_loss": 1})) == ["mlm_loss", "auc", "own"]
+    assert list(in_order({"f1": 1, "precision": 1, "recall": 1, "collapsed": 0})) == ["f1", "precision", "recall", "collapsed"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     from electra.contracts import Example, Prediction
     from electra.predict.predictor import Predictor
 
+#: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
+_FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A setting of task.columns for this file, `text=2` say; again for more; none = those of the model.",
+        show_default=False,
+    ),
+]
 Model = Annotated[Path, typer.Argument(help="A model directory, best of one trained with task=embed.")]
 
 
@@ -40,6 +50,7 @@ def predict(
         Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
     ] = None,
     top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
+    column: Column = None,
     format: Format = "auto",
     output: Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")] = None,
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
@@ -50,19 +61,20 @@ def predict(
     With --documents, a model of task `span` answers each question from a folder of texts. With --tagger: who stands to whom in
     which relation, each triple once with the places that say so.
     """
+    from electra.config import tables
     from electra.predict.predictor import load
     from electra.show import print_prediction
 
     as_text = output is None and (format == "text" or (format == "auto" and sys.stdout.isatty()))
     if output is not None and format == "text":
         raise ElectraError("E-C318", "--output", "--format text is for people, a file gets JSON lines", "leave one of them out")
-    if tagger is not None and task is None:
+    if tagger is not None and task is None and not column:
         _find_triples(model, tagger, file, graph, output, as_text)
         return
     if tagger is not None or graph is not None:
-        trouble = "--graph without --tagger" if tagger is None else "--task beside --tagger"
+        trouble = "--graph without --tagger" if tagger is None else "--task or --column beside --tagger"
         raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
-    predictor = load(model, task)
+    predictor = load(model, task, tables((), column or ()))
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
     examples = _examples(predictor, file)
@@ -83,25 +95,28 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
     data: Annotated[Path, typer.Argument(help="A labelled file of the model's task; docs/data.md has the kinds.")],
     task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
+    column: Column = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
 ) -> None:
     """Score a fine-tuned model on labelled data; prints JSON."""
+    from electra.config import tables
     from electra.evaluate.examination_page import examination_page
     from electra.evaluate.page import write_page
     from electra.evaluate.run import evaluate_file
     from electra.evaluate.triples import evaluate_triples
 
     if tagger is not None:
-        if task is not None or report is not None:
-            raise ElectraError("E-C334", "evaluate", "--tagger scores triples, without --task and --report", "leave them out")
+        if task is not None or report is not None or column:
+            raise ElectraError("E-C334", "evaluate", "--tagger scores triples, without --task, --column and --report",
+                               "leave them out")  # fmt: skip
         typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
         return
-    found = evaluate_file(model, data, task, resamples)
+    found = evaluate_file(model, data, task, resamples, tables((), column or ()))
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+    typer.echo(_FIGURES.sub(lambda figures: " ".join(figures[0].split()), json.dumps(found, ensure_ascii=False, indent=1)))
 
 
 def search(

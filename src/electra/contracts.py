@@ -272,10 +272,12 @@ class Reading:
     Args:
         examples: in the order of the file, each once; a bad row is an `ElectraError` with file and line.
         notes: what was inferred, mended or counted, a sentence each; complete when `examples` is exhausted.
+        inferred: numbers of columns, by role, that were inferred of a table without header.
     """
 
     examples: Iterator[Example]
     notes: list[str] = field(default_factory=list)
+    inferred: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

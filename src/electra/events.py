@@ -210,7 +210,7 @@ def size(count: float) -> str:
 
 
 def in_order(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """`figures` without histogram bars, the known names first."""
-    rank = {name: index for index, name in enumerate(FIGURES)}
+    """`figures` without histogram bars, the known names first; those of a task stay as they are, the main one first."""
+    rank = {} if "collapsed" in figures else {name: index for index, name in enumerate(FIGURES)}
     names = [name for name in figures if not name.startswith(HISTOGRAM_PREFIX)]
     return {name: figures[name] for name in sorted(names, key=lambda name: rank.get(name, len(rank)))}

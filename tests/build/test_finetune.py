@@ -62,6 +62,15 @@ def test_the_model_is_that_of_the_best_evaluation(learning: list[str], scores: l
     assert file_hash(run / "model" / "model.safetensors") == before
 
 
+def test_labels_that_ask_for_another_task_end_in_a_model_for_it(learning: list[str], tmp_path: Path) -> None:
+    for name in ("train", "dev"):
+        file = tmp_path / f"{name}.tsv"
+        file.write_text(file.read_text(encoding="utf-8").replace("\tzh", "\t0.5").replace("\ten", "\t2.25"), encoding="utf-8")
+    model = electra.finetune([], learning)
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))["metrics"]["spearman"]
+    assert set(electra.load(model).predict(["a captain"])[0].output) == {"score"}
+
+
 def test_without_development_data_the_last_model_is_left(learning: list[str], tmp_path: Path) -> None:
     electra.finetune([], [setting for setting in learning if not setting.startswith("data.dev")])
     assert events(tmp_path / "run", "evaluate") == []

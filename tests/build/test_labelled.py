@@ -53,6 +53,33 @@ def test_what_stands_in_both_is_counted_whatever_its_label(tmp_path: Path) -> No
     assert "dev.tsv:3:" in str(overlap)
 
 
+def test_single_texts_and_pairs_are_not_mixed(tmp_path: Path) -> None:
+    single, pairs = written(tmp_path / "single.tsv", ROWS), tmp_path / "pairs.tsv"
+    pairs.write_text("sentence1\tsentence2\tlabel\ngood\tfilm\tpos\nbad\tfilm\tneg\n", encoding="utf-8")
+    with pytest.raises(ElectraError, match=r"E-D367 .*single.tsv:2: has one text, but pairs were learnt"):
+        read_labelled(TASK, DataConfig(train=pairs, dev=single))
+    with pytest.raises(ElectraError, match=r"E-D367 .*pairs.tsv:2: has two texts, but single ones were learnt"):
+        read_labelled(TASK, DataConfig(train=single, dev=pairs))
+    task = read_labelled(TASK, DataConfig(train=pairs)).task
+    with pytest.raises(ElectraError, match="E-D367 example: has one text"):
+        task.encode(Example(text="good"))
+
+
+def test_other_files_without_header_are_read_like_the_training_file(tmp_path: Path) -> None:
+    train, dev, asked, alone = (tmp_path / f"{name}.tsv" for name in ("train", "dev", "asked", "alone"))
+    train.write_text("".join(f"{i % 2}\tfirst text {i}\tsecond text {i}\n" for i in range(20)), encoding="utf-8")
+    dev.write_text("1\ta good film\ta bad film\n", encoding="utf-8")  # too short to tell a label
+    asked.write_text("sentence2\tsentence1\nb\ta\n", encoding="utf-8")  # a header of its own
+    found = read_labelled(TASK, DataConfig(train=train, dev=dev))
+    assert [(one.text, one.pair, one.target) for one in found.dev] == [("a good film", "a bad film", "1")]
+    assert [(one.text, one.pair, one.target) for one in found.task.read(asked).examples] == [("a", "b", None)]
+    alone.write_text("one column\n", encoding="utf-8")
+    assert [one.text for one in found.task.read(alone).examples] == ["one column"]
+    alone.write_text("two\tcolumns\n", encoding="utf-8")
+    with pytest.raises(ElectraError, match="E-D303"):
+        list(found.task.read(alone).examples)
+
+
 def test_files_that_are_missing_are_named_by_the_reader(tmp_path: Path) -> None:
     with pytest.raises(ElectraError, match=r"nowhere\.tsv"):
         read_labelled(TASK, DataConfig(train=tmp_path / "nowhere.tsv", dev=tmp_path / "nowhere.tsv"))

@@ -88,7 +88,9 @@ def test_the_second_phase_starts_from_what_the_first_one_learnt(place: Any) -> N
 
 
 def test_the_classifier_has_learnt_its_labels(place: Any, done: Done) -> None:
-    figures = json.loads(done("evaluate", place.classifier / "model", place.dev))
+    printed = done("evaluate", place.classifier / "model", place.dev)
+    assert '"confusion": [\n  [ ' in printed  # a row of numbers takes one line
+    figures = json.loads(printed)
     assert figures["examples"] == 60
     assert figures["labels"] == ["neg", "pos"]
     assert figures["metrics"]["accuracy"] > 0.9
@@ -110,6 +112,8 @@ def test_predictions_come_one_a_line_in_order_from_a_file_or_standard_input(plac
     assert "pos" in done("predict", place.classifier / "model", file, "--format", "text")
     assert done("predict", place.classifier / "model", file, "--output", tmp_path / "said.jsonl") == ""
     assert (tmp_path / "said.jsonl").read_text(encoding="utf-8") == printed
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts), encoding="utf-8")
+    assert done("predict", place.classifier / "model", tmp_path / "said.jsonl", "--column", "text=body") == printed
 
 
 def test_scoring_tasks_need_no_training(place: Any, done: Done) -> None:

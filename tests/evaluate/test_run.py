@@ -17,6 +17,7 @@ from electra.models.model_dir import Provenance
 from electra.models.modern import ModernConfig
 from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
+from electra.storage import file_hash
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.score import Replaced, ReplacedConfig, ReplacedNetwork
 from electra.text.train_tokenizer import train as train_tokenizer
@@ -92,6 +93,22 @@ def test_a_file_is_evaluated_with_what_was_cut_and_confused(tmp_path: Path) -> N
     assert isinstance(confusion, list)
     assert [sum(row) for row in confusion] == [2, 3]
     assert result["warnings"] == ["1 of 5 inputs were cut: 4 tokens not seen"]
+
+
+def test_the_training_file_is_no_test_and_columns_can_be_named(tmp_path: Path) -> None:
+    rows = "\n".join(f"{example.target}\t{example.text}" for example in EXAMPLES)
+    data, other = tmp_path / "train.tsv", tmp_path / "other.tsv"
+    data.write_text(f"stars\tbody\n{rows}\n", encoding="utf-8")
+    other.write_text(f"stars\tbody\n{rows}\n\n", encoding="utf-8")
+    provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# A classifier\n", trained_on=file_hash(data))
+    Supervised(model().model.encoder, TASK, provenance).export(tmp_path / "model")
+    with pytest.raises(ElectraError, match="E-D333"):
+        evaluate_file(tmp_path / "model", data)
+    columns = {"text": "body", "label": "stars"}
+    found = evaluate_file(tmp_path / "model", data, columns=columns)
+    assert found["examples"] == 4
+    assert found["warnings"][0].startswith(f"E-D366 the model was trained on {data}")
+    assert not any("E-D366" in warning for warning in evaluate_file(tmp_path / "model", other, columns=columns)["warnings"])
 
 
 def test_a_collapsed_model_is_called_so(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_what_was_inferred_is_said() -> None:
     [note] = learnt(before, before.fit(rated("0.5", "4.5")))
     assert 'task.type = "regression"' in note
     assert "task.range = [0.5, 4.5]" in note
-    assert learnt(TASK, TASK.fit(rated("2"))) == []
+    assert learnt(TASK, TASK.fit(rated("2"))) == ["from the training file: task.pairs = false"]
+    assert learnt(TASK.fit(rated("2")), TASK.fit(rated("2"))) == []
 
 
 def test_named_labels_stay_labels() -> None:
@@ -134,7 +135,8 @@ def test_from_file_to_figures(tmp_path: Path) -> None:
                 "evaluation.steps=80"]  # fmt: skip  # once, at the end: the order is right long before the numbers are
     finetune([], settings)
     found = evaluate_file(tmp_path / "run" / "model", tmp_path / "pairs.tsv")
-    metrics = found["metrics"]
+    metrics, worst = found["metrics"], found["errors"][0]["values"]
+    assert worst["error"] == abs(worst["predicted"] - worst["gold"])
     assert isinstance(metrics, dict)
     assert metrics["spearman"] > 0.99
     assert metrics["mean_absolute_error"] < 3.5  # the first order of the ranks was kept, whatever the distances

@@ -310,7 +310,8 @@ class Setting:
         """First weights under a fresh head: the one thing that a model directory need not have."""
         torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
         encoder = initial_weights(self.source, self.recipe.init)
-        return Supervised(encoder, self.task, Provenance(tokenizer=self.tokenizer, card=card), self.recipe.freeze)
+        provenance = Provenance(tokenizer=self.tokenizer, card=card, trained_on=self.fingerprints["training data"])
+        return Supervised(encoder, self.task, provenance, self.recipe.freeze)
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""

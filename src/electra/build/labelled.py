@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from electra.contracts import Example, TrainableTask
 from electra.errors import ElectraError
 from electra.storage import file_hash
 from electra.tasks.common import learnt
+from electra.tasks.labelled_text import LabelledText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +82,12 @@ def read_labelled(task: TrainableTask, config: DataConfig) -> Labelled:
         raise ElectraError("E-D360", f"data.dev={config.dev}", cause,
                            "give examples that are not trained on, or leave data.dev out")  # fmt: skip
     notes: list[str] = []
-    train = _read(task, config.train, notes)
+    train, inferred = _read(task, config.train, notes)
+    if inferred and isinstance(task, LabelledText):
+        task = task.with_columns(inferred)
     fitted = task.fit(train)
     notes += learnt(task, fitted)
-    dev = _read(fitted, config.dev, notes) if config.dev is not None else []
+    dev = _read(fitted, config.dev, notes)[0] if config.dev is not None else []
     if dev:
         fitted.fit(dev)  # a label that the task does not know is an error now, not after an epoch
     overlap = _overlap(train, dev)
@@ -109,11 +112,12 @@ def both_orders(examples: Sequence[Example]) -> list[Example]:
     return swapped
 
 
-def _read(task: TrainableTask, path: Path, notes: list[str]) -> list[Example]:
+def _read(task: TrainableTask, path: Path, notes: list[str]) -> tuple[list[Example], Mapping[str, int]]:
+    """The examples of a file, and the columns that were inferred of it."""
     reading = task.read(path)
     examples = list(_with_own_ids(reading.examples))
     notes += [f"{path}: {note}" for note in reading.notes]
-    return examples
+    return examples, reading.inferred
 
 
 def _with_own_ids(examples: Iterable[Example]) -> Iterator[Example]:

@@ -216,12 +216,16 @@ def _badness(judgement: Judgement) -> float:
 
 
 def _error(example: Example, prediction: Prediction, judgement: Judgement) -> Json:
-    wrong = [unit for unit in judgement.units if unit.gold != unit.predicted]
+    units = [unit for unit in judgement.units if unit.gold != unit.predicted]
+    wrong: list[Json] = [{"gold": unit.gold, "predicted": unit.predicted, "score": unit.score} for unit in units]
+    if isinstance(answer := prediction.output.get("answer"), str):  # a part of the text: it has no label to be a unit
+        right = example.target[0][1] if isinstance(example.target, tuple) and example.target else None
+        wrong.append({"gold": right, "predicted": answer or None, "score": prediction.output.get("score", 0.0)})
     return {
         "where": example.where,
         "text": example.text,
         "pair": example.pair,
-        "wrong": [{"gold": unit.gold, "predicted": unit.predicted, "score": unit.score} for unit in wrong],
+        "wrong": wrong,
         "values": dict(judgement.values),
         "marks": _marks(example, prediction),
     }

@@ -6,7 +6,7 @@ Examples stream through the same `Predictor` that serves the model later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from electra.contracts import Example, Judgement, Prediction, TrainableTask
 from electra.errors import ElectraError
 from electra.evaluate.examine import RESAMPLES, Examination
+from electra.models.model_dir import was_trained_on
 from electra.predict.predictor import Predictor, load
 
 
@@ -41,21 +42,33 @@ def judged(predictor: Predictor, examples: Iterable[Example]) -> Iterator[tuple[
         yield example, prediction, task.judge(example, prediction)
 
 
-def evaluate_file(model_dir: Path, data: Path, task_name: str | None = None, resamples: int = RESAMPLES) -> dict[str, Any]:
+def evaluate_file(
+    model_dir: Path,
+    data: Path,
+    task_name: str | None = None,
+    resamples: int = RESAMPLES,
+    columns: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """An examination (`Examination.to_json`) of a fine-tuned model on a labelled file, and `notes` of its reader.
+
+    That the model was trained on this very file is a warning (E-D366): the hash of its training file stands in its manifest.
 
     Args:
         model_dir: a model directory.
         data: the file.
         task_name: of the task of an installed package that the model was fine-tuned for.
         resamples: sets behind an interval.
+        columns: as of `load`.
 
     Raises:
         ElectraError: as `judged`, `Examination.to_json`, `load` and the task's `read`.
     """
-    predictor = load(model_dir, task_name)
+    predictor = load(model_dir, task_name, columns)
     reading = trainable(predictor).read(data)
     found = examination(predictor, reading.examples).to_json(resamples)
+    if was_trained_on(model_dir, data):
+        learnt = f"E-D366 the model was trained on {data}: what was learnt by heart is scored there"
+        found["warnings"] = [learnt, *found["warnings"]]
     return {**found, "notes": reading.notes}
 
 

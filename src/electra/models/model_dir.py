@@ -81,10 +81,12 @@ class Provenance:
     Args:
         tokenizer: of the texts it was trained on.
         card: writes README.md; called when the directory is saved.
+        trained_on: hash of the labelled file it was trained on; "" = none.
     """
 
     tokenizer: Tokenizer
     card: Callable[[], str]
+    trained_on: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,10 @@ def save_model_dir(
     Raises:
         ElectraError: E-R001 the disk is full.
     """
-    with storage.sealed_directory(directory, {"format": FORMAT, "format_version": FORMAT_VERSION}) as temporary:
+    manifest: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    if provenance.trained_on:
+        manifest["trained_on"] = provenance.trained_on
+    with storage.sealed_directory(directory, manifest) as temporary:
         problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
         own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
@@ -271,12 +276,22 @@ def load_model_dir(path: Path) -> ModelDir:
     )
 
 
-def _verify(path: Path) -> None:
+def was_trained_on(path: Path, file: Path) -> bool:
+    """Whether the model in `path` was trained on this very file, by the hash that its manifest has."""
+    trained_on = _manifest(path).get("trained_on")
+    return bool(trained_on) and trained_on == storage.file_hash(file)
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Of a directory that was written here; empty for one of transformers."""
     try:
-        manifest = storage.read_manifest(path)
+        return storage.read_manifest(path)
     except (OSError, ValueError):
-        manifest = {}
-    version = manifest.get("format_version", FORMAT_VERSION)
+        return {}
+
+
+def _verify(path: Path) -> None:
+    version = _manifest(path).get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise ElectraError(
             "E-M202", str(path), f"format version {version!r} is not known, only {FORMAT_VERSION}", "update electra"

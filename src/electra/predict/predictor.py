@@ -12,14 +12,15 @@ rows. Any string is valid input: empty, with NUL, with lone surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from electra.config import build
 from electra.contracts import Encoded, Example, Prediction, Task
 from electra.data.loader import in_order
 from electra.errors import ElectraError
@@ -104,7 +105,7 @@ class Predictor:
         return found
 
 
-def load(path: str | Path, task: AnyTaskConfig | str | None = None) -> Predictor:
+def load(path: str | Path, task: AnyTaskConfig | str | None = None, columns: Mapping[str, Any] | None = None) -> Predictor:
     """The predictor of a model directory.
 
     Args:
@@ -112,14 +113,18 @@ def load(path: str | Path, task: AnyTaskConfig | str | None = None) -> Predictor
         task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `embed`), whose rows are never
             longer than the network's positions; or the name of the task of an installed package that the model was fine-tuned
             for; None = the task the model was fine-tuned for.
+        columns: of the files to be read, in the place of the task's own settings; None or none = those.
 
     Raises:
-        ElectraError: E-C004 unknown task, E-C306 no task, E-C313 rows longer than the network's positions, E-M310 the model
-            lacks what the task needs, E-M311 tokenizer or labels do not fit the weights, E-M335 a task that is not built in and
-            was not named, or another than the one that was; and those of `load_model_dir` and `tasks.task_config`.
+        ElectraError: E-C004 unknown task, E-C306 no task, E-C313 rows longer than the network's positions, E-C317 columns for a
+            task whose files have none, E-M310 the model lacks what the task needs, E-M311 tokenizer or labels do not fit the
+            weights, E-M335 a task that is not built in and was not named, or another than the one that was; and those of
+            `load_model_dir` and `tasks.task_config`.
     """
     model = load_model_dir(Path(path))
     config = _config(model, task) if task is None or isinstance(task, str) else task
+    if columns:
+        config = _with_columns(config, columns)
     tokenizer = model.tokenizer()
     built, encoder, network = _pair(model, config, tokenizer)
     check_length(built, encoder)
@@ -140,6 +145,14 @@ def _config(model: ModelDir, name: str | None) -> AnyTaskConfig:
     if name is None:
         return _from_labels(model)
     return task_config(name)
+
+
+def _with_columns(config: AnyTaskConfig, columns: Mapping[str, Any]) -> AnyTaskConfig:
+    """The settings for files whose columns the caller names."""
+    before = getattr(config, "columns", None)
+    if before is None:
+        raise ElectraError("E-C317", "--column", f"files of {config.type!r} have no columns to name", "leave it out")
+    return cast(AnyTaskConfig, replace(cast(Any, config), columns=build(type(before), columns)))
 
 
 def _from_labels(model: ModelDir) -> AnyTaskConfig:

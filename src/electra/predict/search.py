@@ -131,7 +131,12 @@ def open_index(predictor: Predictor, model: Path, path: Path, place: Path | None
     try_files(files, _OPTIONS)
     passages = list(read_files(files, drops, _OPTIONS))
     if not passages:
-        raise ElectraError("E-D392", str(path), "holds no text to search in", "give a file with a passage a line")
+        raise ElectraError(
+            "E-D392",
+            str(path),
+            "holds no text to search in",
+            "give .txt with a passage a line, .jsonl, .csv, .tsv or .parquet, or a folder of them",
+        )
     place = place or path.absolute().with_name(f"{path.absolute().name}.index")
     if place.exists() and not (place / _ABOUT).is_file():
         raise ElectraError("E-C338", str(place), "is no index of ours, and is not overwritten", "give another with --index")

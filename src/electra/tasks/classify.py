@@ -118,7 +118,7 @@ class Classify(LabelledText[ClassifyConfig]):
         ids = dict.fromkeys(found, 0)
         for label, example in zip(gold, examples, strict=True):
             label_id(label, ids, example)
-        config = replace(self.config, labels=found)
+        config = replace(self.with_pairs(examples), labels=found)
         if config.class_weights == "balanced":
             config = replace(config, class_weights=_balanced(found, Counter(gold), file_of(examples)))
         return self if config == self.config else Classify(config, self.tokenizer)

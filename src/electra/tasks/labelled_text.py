@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ class TextConfig:
             first token for classic ones, which transformers' class reads.
         head: `two-layer` = the head that transformers trains on ELECTRA; None = the paper's for classic encoders, ModernBERT's
             for modern ones.
+        pairs: every example has two texts, or none has; None = as in the training file.
         columns: where a file has its texts and labels.
     """
 
@@ -42,6 +43,7 @@ class TextConfig:
     max_length: int = 128
     pooling: Pooling | None = None
     head: Literal["two-layer"] | None = None
+    pairs: bool | None = None
     columns: Columns = field(default_factory=Columns)
 
     def __post_init__(self) -> None:
@@ -73,8 +75,23 @@ class LabelledText(Generic[Config]):
     def read(self, path: Path) -> Reading:
         return read_texts(path, self.config.columns)
 
+    def with_columns(self, inferred: Mapping[str, int]) -> Self:
+        """This task, which reads other files without header by the columns that were inferred of the training file."""
+        columns = replace(self.config.columns, inferred=dict(inferred))  # type: ignore[arg-type]
+        return type(self)(replace(self.config, columns=columns), self.tokenizer)
+
+    def with_pairs(self, examples: Sequence[Example]) -> Config:
+        """The settings with `pairs` as in `examples`, or as they were; every example is checked. None of none."""
+        pairs = self.config.pairs
+        if pairs is None and examples:
+            pairs = examples[0].pair is not None
+        for example in examples:
+            check_pair(example, pairs)
+        return replace(self.config, pairs=pairs)
+
     def row(self, example: Example, name: str, target: npt.NDArray[np.generic]) -> list[Encoded]:
-        """The text, or both, as one row with its target."""
+        """The text, or both, as one row with its target. Raises ElectraError E-D367, see `check_pair`."""
+        check_pair(example, self.config.pairs)
         return [replace(encode_text(self.tokenizer, example, self.max_length), targets={name: target})]
 
     def fresh_head(self, encoder: nn.Module, outputs: int) -> ClassificationHead | TwoLayerHead:
@@ -93,3 +110,16 @@ class LabelledText(Generic[Config]):
 
     def to_json(self) -> dict[str, object]:
         return to_tree(self.config)
+
+
+def check_pair(example: Example, pairs: bool | None) -> None:
+    """Refuse one text where two were learnt from, and two where one was: the columns of the file are others.
+
+    Raises:
+        ElectraError: E-D367.
+    """
+    if pairs is not None and (example.pair is not None) != pairs:
+        cause = "has one text, but pairs were learnt" if pairs else "has two texts, but single ones were learnt"
+        raise ElectraError("E-D367", example.where or "example", cause,
+                           "give a file of the same kind, or name its columns: columns.text"
+                           + (" and columns.pair" if pairs else " alone"))  # fmt: skip

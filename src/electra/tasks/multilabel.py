@@ -79,18 +79,18 @@ class Multilabel(LabelledText[MultilabelConfig]):
             ElectraError: E-D310 no labels at all, E-D311 a row without labels, E-D312 a label that is not in the settings,
                 E-D397 no row has a list.
         """
-        gold = [_gold(example) for example in examples]
-        if self.config.labels is not None:
+        gold, config = [_gold(example) for example in examples], self.with_pairs(examples)
+        if config.labels is not None:
             for example in examples:
                 self._hot(example)
-            return self
+            return Multilabel(config, self.tokenizer)
         found = sorted({label for labels in gold for label in labels})
         if not found:
             raise ElectraError("E-D310", file_of(examples), "no row has a label", "give training data with labels")
         if not any(isinstance(example.target, tuple) for example in examples):
             raise ElectraError("E-D397", file_of(examples), "every row has one label, none a list of labels",
                                "set task.columns.separator to what stands between them, or use task=classify")  # fmt: skip
-        return Multilabel(replace(self.config, labels=tuple(found)), self.tokenizer)
+        return Multilabel(replace(config, labels=tuple(found)), self.tokenizer)
 
     def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `labels`, float [1, K]: 1 for each label that it has."""

@@ -63,13 +63,14 @@ class Regression(LabelledText[RegressionConfig]):
             ElectraError: E-D311 a row without label, E-D395 a label that is no number, E-D396 all numbers are the same.
         """
         numbers = [_gold(example) for example in examples]
-        if self.config.range is not None:
-            return self
+        config = self.with_pairs(examples)
+        if config.range is not None:
+            return Regression(config, self.tokenizer)
         if not numbers or min(numbers) == max(numbers):
             cause = f"every row has the number {numbers[0]:g}" if numbers else "no rows"
             raise ElectraError("E-D396", file_of(examples), cause,
                                "give training data with different numbers, or set task.range")  # fmt: skip
-        return Regression(replace(self.config, range=(min(numbers), max(numbers))), self.tokenizer)
+        return Regression(replace(config, range=(min(numbers), max(numbers))), self.tokenizer)
 
     def encode(self, example: Example) -> list[Encoded]:
         """Tokens of the text and `number`, float [], in [0, 1] within the range; 0 without target."""

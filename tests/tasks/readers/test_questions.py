@@ -134,6 +134,8 @@ def test_tables_with_and_without_header(write: Write) -> None:
 def test_tables_that_hold_no_mentions(write: Write) -> None:
     with pytest.raises(ElectraError, match="E-D332"):
         read_relations(write("a.tsv", "Ada\tBo\tlikes\tCy likes Bo\n"))
+    with pytest.raises(ElectraError, match=r"E-D368 .*:1: a text whose two mentions are not marked; mark them .* --tagger"):
+        read_relations(write("a.txt", "Cy likes Bo\n"))
     with pytest.raises(ElectraError, match=r"E-D343 .*:1: 'Ada' and 'Ad'"):
         whole(read_relations(write("a.tsv", "Ada\tAd\tx\tAda\n"), RelationColumns(text=4, head=1, tail=2, label=3)))
     with pytest.raises(ElectraError, match="E-C315"):

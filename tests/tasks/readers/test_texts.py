@@ -54,6 +54,19 @@ def test_json_lines_take_names_and_labels_of_any_plain_kind(tmp_path: Path) -> N
     assert triples(path, columns) == [("x", "1", 1), ("", "b", 2), ("z", "true", 3), ("w", None, 4)]
 
 
+def test_numbers_are_for_tables_without_header(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", "label\ttext\npos\tgood film\n")
+    with pytest.raises(ElectraError, match=r"E-D369 .*a\.tsv:1: the first row has the names 'text' and 'label'"):
+        read_examples(path, Columns(text=2, label=1))
+
+
+def test_ids_are_given_where_a_column_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 7, "text": "a", "label": "x"}\n{"id": null, "text": "b"}\n', encoding="utf-8")
+    assert [one.given for one in read_texts(tmp_path / "a.jsonl").examples] == [{"id": "7"}, {}]
+    (tmp_path / "a.tsv").write_text("id\ttext\nq1\ta\n", encoding="utf-8")
+    assert [one.given for one in read_texts(tmp_path / "a.tsv").examples] == [{"id": "q1"}]
+
+
 def test_plain_text_is_one_example_a_line_and_empty_lines_count(tmp_path: Path) -> None:
     path = write(tmp_path, "a.txt", "one\n\nthree\u2028still three\x0bthree")
     assert triples(path) == [("one", None, 1), ("", None, 2), ("three\u2028still three\x0bthree", None, 3)]

@@ -26,6 +26,8 @@ class Columns:
         format: of the file, whatever its name: a table, JSON lines, parquet, `txt` with one text a line, `labelled-lines` with
             a label, a space and a text a line; None = by suffix and content.
         encoding: by Python's names (`latin-1`, `gb18030` ...); None = UTF-8.
+        inferred: numbers of text, pair and label that were inferred from a training file without header: other files without
+            header, of several columns, are read by them where `text` is not given. None = no such training file.
     """
 
     __pydantic_config__ = STRICT
@@ -35,9 +37,12 @@ class Columns:
     separator: str | None = None
     format: Literal["tsv", "csv", "jsonl", "json", "parquet", "txt", "labelled-lines"] | None = None
     encoding: str | None = None
+    inferred: dict[Literal["text", "pair", "label"], int] | None = None
 
     def __post_init__(self) -> None:
         check({"text": self.text, "pair": self.pair, "label": self.label})
+        if self.inferred is not None:
+            check({str(role): number for role, number in self.inferred.items()})
         if self.separator == "":
             raise ElectraError("E-C316", "columns.separator", "is empty", "give the character between labels, or leave it out")
 

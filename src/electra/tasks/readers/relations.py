@@ -174,6 +174,9 @@ def _by_name(table: Table) -> tuple[list[Column], Column | None]:
 
 def _by_content(table: Table) -> tuple[list[Column], Column | None]:
     """The only column that holds two others in every row, these two, and what is left of four."""
+    if len(table.names) == 1:
+        raise ElectraError("E-D368", table.file.at(1), "a text whose two mentions are not marked",
+                           "mark them (<e1>Ann</e1> met <e2>Bo</e2>), or let --tagger find them")  # fmt: skip
     fits = {
         (text, head, tail)
         for text in table.names
@@ -189,7 +192,8 @@ def _by_content(table: Table) -> tuple[list[Column], Column | None]:
     if len(fits) != 1 or len(left) > 1 or (left and rows < _FEWEST):
         shown = ", ".join(f"{column} = {value[:40]!r}" for column, value in next(table.rows())[1].items())
         raise ElectraError("E-D332", table.file.at(1),
-                           f"no header, and {len(fits)} ways to see sentence, head and tail in {rows} rows; {shown}",
+                           f"no header, and after {rows} rows there are {len(fits)} ways to see sentence, head and tail; "
+                           f"the first row has {shown}",
                            "set columns.text, columns.head, columns.tail and columns.label to numbers")  # fmt: skip
     return list(next(iter(fits))), left[0] if left else None
 

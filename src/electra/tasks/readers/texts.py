@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from electra.contracts import Example, Reading
 from electra.errors import ElectraError
 from electra.tasks.readers import label_studio
 from electra.tasks.readers.columns import Column, Columns, PairColumns
-from electra.tasks.readers.infer import Roles, by_content, by_name, known_header, label_by_name
+from electra.tasks.readers.infer import LABELS, TEXTS, Roles, by_content, by_name, fold, known_header, label_by_name
 from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.readers.rows import Table, open_table
 from electra.tasks.readers.source import Kind, LabelledFile, kind_of
@@ -33,12 +34,12 @@ def read_texts(path: Path, columns: Columns = _DEFAULTS) -> Reading:
         columns: where texts and label are; None = inferred, see `readers.infer`.
 
     Returns:
-        Examples with text, pair, target (see the module), where.
+        Examples with text, pair, target (see the module), where, and `given["id"]` if there is a column of that name.
 
     Raises:
         ElectraError: E-D300 no such file, E-D301 unknown kind, E-D302 another encoding, E-D303 missing column, E-D304 a row of
             another width, E-D305 malformed CSV, E-D306 malformed JSON, E-D307 no rows, E-D332 columns that cannot be inferred,
-            E-D333 a first row that may be a header; each with file and line.
+            E-D333, E-D369 a first row that may be a header; each with file and line.
     """
     file = LabelledFile(path, columns.encoding)
     form = columns.format or _form(file, columns.text)
@@ -51,7 +52,10 @@ def read_texts(path: Path, columns: Columns = _DEFAULTS) -> Reading:
     named = [column for column in (columns.text, columns.pair, columns.label) if column is not None]
     table = open_table(file, kind, named, known_header)
     roles = _given(table, columns) if columns.text is not None else _inferred(table, columns)
-    return _counted(path, _examples(table, roles, columns.separator), [_note(table, roles, form)], table.empty)
+    identified = "id" not in vars(roles).values()
+    read = _counted(path, _examples(table, roles, columns.separator, identified), [_note(table, roles, form)], table.empty)
+    inferred = vars(roles) if columns.text is None and table.kind in ("tsv", "csv") and not table.headed else {}
+    return replace(read, inferred={role: column for role, column in inferred.items() if isinstance(column, int)})
 
 
 def read_pairs(path: Path, columns: PairColumns = _PAIR_DEFAULTS) -> Reading:
@@ -132,14 +136,30 @@ def _form(file: LabelledFile, text: Column | None) -> Any:
 def _given(table: Table, columns: Columns) -> Roles:
     """The columns that the user gave; the label may be absent, and is inferred by its name where it is not given."""
     assert columns.text is not None
+    _check_no_header(table, columns)
     pair = None if columns.pair is None else table.require(columns.pair, "pair")
     label = columns.label if columns.label is not None else label_by_name(table)
     return Roles(text=table.require(columns.text, "text"), pair=pair, label=_present(table, label))
 
 
+def _check_no_header(table: Table, columns: Columns) -> None:
+    """A header would become an example, with a label of its own, where columns are numbers."""
+    if not isinstance(columns.text, int) or columns.label is None or columns.label not in table.names:
+        return
+    first = next(table.rows())[1]
+    names = [first[column] for column in (columns.text, columns.label) if column in first]
+    if len(names) == 2 and fold(names[0]) in TEXTS and fold(names[1]) in LABELS:
+        raise ElectraError("E-D369", table.file.at(1), f"the first row has the names {' and '.join(map(repr, names))}, "
+                           "but columns are given as numbers", "give names, or take the line out")  # fmt: skip
+
+
 def _inferred(table: Table, columns: Columns) -> Roles:
     if table.kind == "lines":
         return Roles(text=2, label=1)
+    kept = columns.inferred or {}
+    if "text" in kept and isinstance(table.names[0], int) and len(table.names) > 1:
+        label = columns.label if columns.label is not None else kept.get("label")
+        return _given(table, replace(columns, text=kept["text"], pair=kept.get("pair"), label=label))
     given = columns.label if columns.label in table.names else None
     roles = by_content(table, given) if isinstance(table.names[0], int) else by_name(table, given)
     label = columns.label if columns.label is not None else roles.label
@@ -165,10 +185,12 @@ def _note(table: Table, roles: Roles, form: str) -> str:
 # -- rows -> examples ---------------------------------------------------------------------------------------------------
 
 
-def _examples(table: Table, roles: Roles, separator: str | None) -> Iterator[Example]:
+def _examples(table: Table, roles: Roles, separator: str | None, identified: bool = False) -> Iterator[Example]:
     for where, row in table.rows():
         pair = None if roles.pair is None else text_field(where, row, roles.pair)
         given = {} if roles.negative is None else {"negative": text_field(where, row, roles.negative)}
+        if identified and row.get("id") not in (None, ""):
+            given["id"] = str(row["id"])
         value = None if roles.label is None else row.get(roles.label)
         target = None if value is None else _target(where, value, separator)
         yield Example(text=text_field(where, row, roles.text), pair=pair, target=target, where=where, given=given)
