@@ -91,7 +91,7 @@ def test_the_example_is_learnt_evaluated_and_asked(
     assert metrics["kappa"] > 0.8
     code_, told = run(f"{predict} --format jsonl")
     assert code_ == 0, told
-    assert [int(json.loads(line)["label"]) > 3 for line in told.splitlines()] == [True, False]
+    assert [int(json.loads(line)["label"]) > 3 for line in told.splitlines() if line[0] == "{"] == [True, False]
 
     refused = run(predict.replace(" --task ordinal", ""))
     assert refused[0] == 3

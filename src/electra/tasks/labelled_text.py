@@ -6,6 +6,7 @@ one vector of it. Each task brings its targets, its loss and what the outputs me
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
