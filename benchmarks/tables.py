@@ -136,7 +136,11 @@ def cell_row(name: str, encoder: str, found: Sequence[dict[str, Any]]) -> list[s
     metric = next(iter(found[0]["metrics"]))
     values = [100 * result["metrics"][metric] for result in found]
     middle = sorted(found, key=lambda result: result["metrics"][metric])[len(found) // 2]
-    others = {key: value for key, value in middle["metrics"].items() if key not in (metric, "collapsed", "majority_share")}
+    others = {
+        key: value
+        for key, value in middle["metrics"].items()
+        if key not in (metric, "collapsed", "majority_share", "mean_absolute_error")
+    }
     precision = {True: "bf16", False: "fp32", None: "fp32"}[middle.get("bf16")]
     return [
         name, encoder, metric, f"{statistics.median(values):.1f}", ", ".join(f"{value:.1f}" for value in values),
