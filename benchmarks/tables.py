@@ -130,6 +130,10 @@ def understanding() -> list[str]:
     return ["## The tasks on public data sets", "", _UNDERSTANDING, "", *rows, ""]
 
 
+#: figures that are no shares of one, or say nothing beside the others
+_NO_SHARES = ("collapsed", "majority_share", "mean_absolute_error")
+
+
 def cell_row(name: str, encoder: str, found: Sequence[dict[str, Any]]) -> list[str]:
     if not found:
         return [name, encoder, *[""] * 6]
