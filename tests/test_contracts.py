@@ -43,7 +43,7 @@ FIELDS = {
         "given": "Mapping[str, Any]",
     },
     contracts.Mention: {"start": "int", "end": "int", "label": "str"},
-    contracts.Reading: {"examples": "Iterator[Example]", "notes": "list[str]"},
+    contracts.Reading: {"examples": "Iterator[Example]", "notes": "list[str]", "inferred": "Mapping[str, int]"},
     contracts.Unit: {"gold": "str | None", "predicted": "str | None", "score": "float"},
     contracts.Judgement: {
         "units": "tuple[Unit, ...]",
