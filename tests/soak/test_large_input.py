@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -20,11 +19,18 @@ def built(text: Path, tmp_path: Path, *options: str) -> tuple[Corpus, int]:
     """The corpus that the command line builds, and the peak memory of that process in bytes."""
     train([" ".join(WORDS)] * 3, 2000).save(tmp_path / "tok")
     command = [sys.executable, "-m", "electra", "corpus", "build", str(text), "--tokenizer", str(tmp_path / "tok"), *options]
-    child = subprocess.Popen([*command, "--out", str(tmp_path / "corpus")], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)  # of this child: getrusage tells the largest of all that there ever were
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0
-    return Corpus(tmp_path / "corpus"), 1024 * used.ru_maxrss
+    # started by a small process: until it begins, a child counts the memory of the process that made it as its own
+    told = subprocess.run(
+        [sys.executable, "-c", _MEASURE, *command, "--out", str(tmp_path / "corpus")], stdout=subprocess.PIPE, check=True
+    )
+    return Corpus(tmp_path / "corpus"), 1024 * int(told.stdout)
+
+
+_MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 @pytest.mark.soak
