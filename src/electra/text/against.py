@@ -22,8 +22,8 @@ from electra.errors import ElectraError
 from electra.text.clean import Counts, clean
 from electra.text.disksort import is_among
 from electra.text.drops import Drops
-from electra.text.duplicates import batches
-from electra.text.readers import Document
+from electra.text.duplicates import BATCH_CHARACTERS
+from electra.text.readers import Document, batches
 from electra.text.shingles import Hashes, shingles
 
 #: of a run that a document must not share
@@ -48,7 +48,7 @@ class Against:
 
     def without_matches(self, documents: Iterable[Document], drops: Drops) -> Iterator[Document]:
         """The documents that share nothing with the evaluation text."""
-        for batch in batches(documents):
+        for batch in batches(documents, BATCH_CHARACTERS):
             hashes, offsets = shingles([document.text for document in batch], WORDS, CHARACTERS)
             before = np.append(0, np.cumsum(is_among(hashes, self._hashes)))
             for document, matches in zip(batch, np.diff(before[offsets]).tolist(), strict=True):

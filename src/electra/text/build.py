@@ -26,7 +26,7 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import dropwhile, islice
@@ -42,7 +42,7 @@ from electra.text.drops import Drops
 from electra.text.filters import NO_FILTERS, FilterOptions, filtered
 from electra.text.journal import Begun, Journal, command_of, open_journal
 from electra.text.manifest import FORMAT_VERSION, Manifest
-from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, find_files, read_files, shown, try_files
+from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, batches, find_files, read_files, shown, try_files
 from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
 from electra.text.words import SegmenterName, segmenter_package
@@ -159,9 +159,9 @@ def _make(
     drops, resumed = Drops(), journal.documents
     writer = _Writer(shop, made_of, journal, drops)
     documents = _documents(files, made_of, shop / _FILTERS, journal.source, drops)
-    batches = _batches(documents, min(_BATCH_CHARACTERS, made_of.shard_tokens))
+    pieces = batches(documents, min(_BATCH_CHARACTERS, made_of.shard_tokens))
     made_of.tokenizer.save(saved := shop / "made" / "tokenizer")
-    for batch, rows in encode_in_order(batches, _texts, made_of.tokenizer, saved, segmenter=made_of.segmenter, workers=workers):
+    for batch, rows in encode_in_order(pieces, _texts, made_of.tokenizer, saved, segmenter=made_of.segmenter, workers=workers):
         writer.add(batch, rows)
         progress(
             Progress(
@@ -210,18 +210,6 @@ def _documents(files: Sequence[Path], made_of: _MadeOf, scratch: Path, begun: Be
         deque(islice(documents, stored), maxlen=0)
         drops.take(last)  # what was lost in the files before it is in the journal
     yield from documents
-
-
-def _batches(documents: Iterable[Document], characters: int) -> Iterator[list[Document]]:
-    batch, size = list[Document](), 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _texts(batch: Sequence[Document]) -> list[str]:

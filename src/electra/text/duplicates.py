@@ -21,7 +21,7 @@ So of what is kept no two documents are both candidates and similar: the pass fi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from electra.errors import ElectraError
 from electra.text.disksort import RECORD, DiskSort, text_keys
-from electra.text.readers import Document
+from electra.text.readers import Document, batches
 from electra.text.shingles import Hashes, mix, shingles
 
 Verdicts = npt.NDArray[np.uint8]
@@ -47,7 +47,8 @@ SLOTS = 128
 MOST_COMPARED = 1000
 
 _SEED = 1
-_BATCH_CHARACTERS = 1 << 16
+#: documents are taken in lists of so many characters: worth a call of numpy
+BATCH_CHARACTERS = 1 << 16
 _BATCH_CANDIDATES = 1 << 12
 
 
@@ -125,7 +126,7 @@ def find_duplicates(documents: Iterable[Document], near: NearSignatures | None, 
     texts, bands = DiskSort(directory / "texts"), DiskSort(directory / "bands")
     count = 0
     with (directory / "signatures").open("wb") as signatures:
-        for batch in batches(documents):
+        for batch in batches(documents, BATCH_CHARACTERS):
             numbers = np.arange(count, count + len(batch), dtype=np.uint64)
             texts.add(text_keys([document.text for document in batch]), numbers)
             if near is not None:
@@ -144,19 +145,6 @@ def find_duplicates(documents: Iterable[Document], near: NearSignatures | None, 
                 _mark_near(bands, file, near.similarity, mapped)
         mapped.flush()
     return verdicts
-
-
-def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in lists that are worth a call of numpy."""
-    batch, size = list[Document](), 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _mark_exact(texts: DiskSort, verdicts: Verdicts) -> None:

@@ -29,16 +29,16 @@ from electra.text.against import Against
 from electra.text.disksort import DiskSort, Keys, is_among, text_keys
 from electra.text.drops import Drops
 from electra.text.duplicates import (
+    BATCH_CHARACTERS,
     EXACT,
     NEAR,
     UNCOMPARED,
     NearSignatures,
-    batches,
     bytes_per_document,
     find_duplicates,
     near_package,
 )
-from electra.text.readers import Document
+from electra.text.readers import Document, batches
 from electra.text.shingles import categories, codes_of
 
 _VERDICTS = {
@@ -244,7 +244,7 @@ def find_frequent_lines(documents: Iterable[Document], most: int, directory: Pat
         A file in the directory: the `text_keys` of these lines, rising.
     """
     sort, count = DiskSort(directory / "keys"), 0
-    for batch in batches(documents):
+    for batch in batches(documents, BATCH_CHARACTERS):
         lines = [set(document.text.split("\n")) for document in batch]
         numbers = np.arange(count, count + len(batch), dtype=np.uint64)
         sort.add(text_keys([line for own in lines for line in own]), np.repeat(numbers, [len(own) for own in lines]))
@@ -262,7 +262,7 @@ def find_frequent_lines(documents: Iterable[Document], most: int, directory: Pat
 
 def without_lines(documents: Iterable[Document], lines: Keys, drops: Drops) -> Iterator[Document]:
     """The documents without the lines whose `text_keys` are `lines`; what is nothing but such lines goes."""
-    for batch in batches(documents):
+    for batch in batches(documents, BATCH_CHARACTERS):
         texts = [document.text.split("\n") for document in batch]
         frequent = iter(is_among(text_keys([line for own in texts for line in own]), lines).tolist())
         for document, own in zip(batch, texts, strict=True):

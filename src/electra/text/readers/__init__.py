@@ -57,6 +57,19 @@ class Document:
     line: int
 
 
+def batches(documents: Iterable[Document], characters: int) -> Iterator[list[Document]]:
+    """The documents in lists of about `characters`, for calls that are worth it with many only."""
+    batch, size = list[Document](), 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def read(paths: Sequence[str | Path], drops: Drops, options: ReadOptions = READ_DEFAULTS) -> Iterator[Document]:
     """The clean, non-empty documents of `paths`, in order.
 
