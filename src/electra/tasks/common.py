@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from tokenizers import Encoding
 from torch import Tensor, nn
 
 from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
@@ -86,6 +87,16 @@ def side_by_side(texts: Sequence[Encoded], **targets: npt.NDArray[np.generic]) -
     )
 
 
+def whole_text(encoding: Encoding) -> Encoded:
+    """A text with specials, uncut, with the characters of its tokens as targets: `start` and `end`, int64 [n]."""
+    offsets = np.array(encoding.offsets, dtype=np.int64)
+    return Encoded(
+        tokens=np.array(encoding.ids, dtype=np.int64),
+        types=np.array(encoding.type_ids, dtype=np.int64),
+        targets={"start": offsets[:, 0], "end": offsets[:, 1]},
+    )
+
+
 def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
     """`encoded`, a single text with specials at both ends, as rows of `max_length` tokens that overlap by half.
 
@@ -138,6 +149,16 @@ def joined(rows: Sequence[Encoded], values: Sequence[Tensor]) -> Tensor:
         values: [n, ...] of each row, outputs or others.
     """
     return torch.cat([value[torch.from_numpy(row.targets["keep"])] for row, value in zip(rows, values, strict=True)])
+
+
+def characters_of(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
+    """The characters (start, end) of each token of a text, specials included.
+
+    Args:
+        rows: from `cut_windows`, of a `whole_text`.
+    """
+    columns = [np.stack([row.targets["start"], row.targets["end"]], axis=1)[row.targets["keep"]] for row in rows]
+    return [(int(start), int(end)) for start, end in np.concatenate(columns)]
 
 
 class TaskNetwork(nn.Module):

@@ -26,7 +26,7 @@ from electra.contracts import Batch, Encoded, Example, Prediction, Reading
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead, RtdHead
-from electra.tasks.common import cut_windows, joined
+from electra.tasks.common import characters_of, cut_windows, joined, whole_text
 from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
 
@@ -100,7 +100,7 @@ class Replaced:
 
     def encode(self, example: Example) -> list[Encoded]:
         """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return _encode_whole(self.tokenizer, example.text, self.max_length)
+        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
         probability_T = torch.sigmoid(joined(rows, outputs).float())[1:-1]
@@ -129,7 +129,7 @@ class FillMask:
 
     def encode(self, example: Example) -> list[Encoded]:
         """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return _encode_whole(self.tokenizer, example.text, self.max_length)
+        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
         candidates_TK2 = joined(rows, outputs)
@@ -192,18 +192,7 @@ class FillMaskNetwork(nn.Module):
         return outputs
 
 
-def _encode_whole(tokenizer: Tokenizer, text: str, max_length: int) -> list[Encoded]:
-    encoding = tokenizer.encode(text)
-    offsets = np.array(encoding.offsets, dtype=np.int64)
-    whole = Encoded(
-        tokens=np.array(encoding.ids, dtype=np.int64),
-        types=np.array(encoding.type_ids, dtype=np.int64),
-        targets={"start": offsets[:, 0], "end": offsets[:, 1]},
-    )
-    return cut_windows(whole, max_length)
-
-
 def _tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
     """Id, start and end of each token of the text, specials included."""
-    columns = [np.stack([row.tokens, row.targets["start"], row.targets["end"]], axis=1)[row.targets["keep"]] for row in rows]
-    return [(int(token), int(start), int(end)) for token, start, end in np.concatenate(columns)]
+    ids = np.concatenate([row.tokens[row.targets["keep"]] for row in rows]).tolist()
+    return [(token, *characters) for token, characters in zip(ids, characters_of(rows), strict=True)]

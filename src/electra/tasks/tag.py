@@ -37,7 +37,7 @@ from electra.models.classic import ClassicEncoder
 from electra.models.heads import TokenHead
 from electra.models.modern import ModernEncoder
 from electra.tasks import bio, schemes
-from electra.tasks.common import cut_windows, joined
+from electra.tasks.common import characters_of, cut_windows, joined, whole_text
 from electra.tasks.labels import NO_LABEL, file_of, label_id
 from electra.tasks.readers import TagColumns, read_tags
 from electra.tasks.readers.reading import Mended, reading
@@ -193,23 +193,22 @@ class Tag:
 
     def encode(self, example: Example) -> list[Encoded]:
         """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, and
-        in all windows but the one that keeps the token."""
+        in all windows but the one that keeps the token; `start` and `end`, the characters of the tokens."""
         encoding = self.tokenizer.encode_literally(example.text)
         label = np.full(len(encoding.ids), NO_LABEL, dtype=np.int64)
         if example.target is not None:
             self._check(example)
-            grid = word_grid(well_formed(example.text), encoding.offsets[1:-1], example.given.get("words", ()))
+            grid = _grid_of(example, encoding.offsets)
             label[1 + grid.tokens] = self._classes_of(example, grid)
-        tokens, types = np.array(encoding.ids, dtype=np.int64), np.array(encoding.type_ids, dtype=np.int64)
-        windows = cut_windows(Encoded(tokens=tokens, types=types, targets={"label": label}), self.max_length)
+        whole = whole_text(encoding)
+        windows = cut_windows(replace(whole, targets={**whole.targets, "label": label}), self.max_length)
         return [
             replace(row, targets={**row.targets, "label": np.where(row.targets["keep"], row.targets["label"], NO_LABEL)})
             for row in windows
         ]
 
     def _grid(self, example: Example) -> WordGrid:
-        offsets = self.tokenizer.encode_literally(example.text).offsets[1:-1]
-        return word_grid(well_formed(example.text), offsets, example.given.get("words", ()))
+        return _grid_of(example, self.tokenizer.encode_literally(example.text).offsets)
 
     def _classes_of(self, example: Example, grid: WordGrid) -> npt.NDArray[np.int64]:
         """The class of each word; -100 where a span that is not made of whole words leaves it open."""
@@ -249,7 +248,7 @@ class Tag:
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
         """The spans of the text, or the tag of each word; words are the given ones, if there are any."""
-        grid = self._grid(example)
+        grid = _grid_of(example, characters_of(rows))
         if "words" in example.given:
             grid = grid.of(example.given["words"])
         logits = joined(rows, outputs)[1:-1][torch.from_numpy(grid.tokens)]
@@ -330,6 +329,15 @@ class _Placed:
     spans: list[schemes.WordSpan]
     misfits: list[Misfit]
     doubtful: npt.NDArray[np.bool_]
+
+
+def _grid_of(example: Example, characters: Sequence[tuple[int, int]]) -> WordGrid:
+    """The words of the text.
+
+    Args:
+        characters: (start, end) of each token, specials included.
+    """
+    return word_grid(well_formed(example.text), characters[1:-1], example.given.get("words", ()))
 
 
 def _placed(mentions: Sequence[Mention], grid: WordGrid) -> _Placed:
