@@ -325,7 +325,7 @@ def test_fine_tuning_killed_and_stopped_during_and_after_evaluation(
     assert run.run((*forwards, 12, [SIGTERM])) == 75, run.output()  # the first ones are of the dry batch
     assert not (run.directory / "model").exists(), "nothing was evaluated yet"
     batches = "electra.tasks.common", "TaskNetwork.forward"
-    evaluation = "electra.build.finetune", "examination"
+    evaluation = "electra.build.finetune", "judged"
     assert run.run((*evaluation, 1, [SIGKILL])) == -SIGKILL
     assert run.run((*evaluation, 1, [SIGTERM])) == 75, run.output()  # before its first batch
     assert run.events("stop")[-1]["step"] == 8
@@ -346,7 +346,7 @@ def test_the_best_model_outlives_kills(server: ForkServerContext, tuning: list[s
     assert undisturbed.run() == 0, undisturbed.output()
     [done] = undisturbed.events("done")
     assert 0 < done["best"]["step"] < done["step"], "a setting where the last is not the best"
-    evaluation = "electra.build.finetune", "examination"
+    evaluation = "electra.build.finetune", "judged"
     for call, signal in ((2, SIGKILL), (3, SIGKILL), (2, SIGTERM), (2, SIGKILL)):
         assert run.run((*evaluation, call, [signal])) in (-SIGKILL, 75), run.output()
     assert run.run() == 0, run.output()

@@ -29,7 +29,7 @@ from electra.errors import ElectraError, Preempted
 from electra.evaluate.card import write_card
 from electra.evaluate.examine import figures
 from electra.evaluate.report import EVALUATION, write_report
-from electra.evaluate.run import examination
+from electra.evaluate.run import examination, judged
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.objectives.supervised import DecayRule, Freeze, Supervised
@@ -349,7 +349,7 @@ class Setting:
         def evaluate(step: int, stop: StopFlag) -> Evaluation:
             watch = objective.model.register_forward_pre_hook(lambda module, given: stop.check())
             try:
-                judgements = examination(Predictor(objective.model, self.task), self.dev).judgements
+                judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
             finally:
                 watch.remove()
             tuned = self.task.tune(judgements)
