@@ -29,7 +29,7 @@ from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
-from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
+from electra.tasks.common import EncodedExamples, TaskNetwork, check_length, rows_of, saved_network
 from electra.tasks.embed import EmbedConfig
 from electra.tasks.multilabel import MultilabelConfig
 from electra.tasks.own import checked
@@ -126,7 +126,8 @@ def load(path: str | Path, task: AnyTaskConfig | str | None = None, columns: Map
     if columns:
         config = _with_columns(config, columns)
     tokenizer = model.tokenizer()
-    built, encoder, network = _pair(model, config, tokenizer)
+    built, network = _pair(model, config, tokenizer)
+    encoder = network.encoder
     check_length(built, encoder)
     if tokenizer.vocab_size > encoder.config.vocab_size:
         raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
@@ -171,14 +172,16 @@ def _from_labels(model: ModelDir) -> AnyTaskConfig:
     return ClassifyConfig(labels=model.labels, max_length=length, pooling=pooling, head=shape)
 
 
-def _pair(model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer) -> tuple[Task, Encoder, nn.Module]:
-    """The task, the encoder it stands on, and both as one network."""
+def _pair(
+    model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer
+) -> tuple[Task, ReplacedNetwork | FillMaskNetwork | TaskNetwork]:
+    """The task and its network."""
     match config:
         case ReplacedConfig():
             if model.rtd_head is None:
                 raise _lacks(model, config, "discriminator (RTD) head")
             config = _fitted(config, model.encoder)
-            return config.build(tokenizer), model.encoder, ReplacedNetwork(model.encoder, model.rtd_head)
+            return config.build(tokenizer), ReplacedNetwork(model.encoder, model.rtd_head)
         case FillMaskConfig():
             if model.generator is not None:
                 encoder, head = model.generator.encoder, model.generator.mlm_head
@@ -187,13 +190,13 @@ def _pair(model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer) -> tuple
             else:
                 raise _lacks(model, config, "generator or masked language model")
             config = _fitted(config, encoder)
-            return config.build(tokenizer), encoder, FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
+            return config.build(tokenizer), FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
         case EmbedConfig():
             embed = _fitted(config, model.encoder).build(tokenizer)
-            return embed, model.encoder, saved_network(embed, model)
+            return embed, saved_network(embed, model)
         case _:
             task = checked(config.build(tokenizer))
-            return task, model.encoder, saved_network(task, model)
+            return task, saved_network(task, model)
 
 
 def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
