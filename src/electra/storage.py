@@ -17,11 +17,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from electra.errors import ElectraError
 
 MANIFEST = "manifest.json"
+
+_LARGEST_JSON = 1 << 20
+
+T = TypeVar("T")
 
 
 def file_hash(path: Path) -> str:
@@ -154,6 +158,23 @@ def problem(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read: {error}"
     return None
+
+
+def read_small_json(path: Path, kind: type[T]) -> T:
+    """The JSON value of a file that others may have written, if it is a `kind` and no larger than a settings file is.
+
+    Raises:
+        OSError, ValueError: it is not.
+    """
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"larger than {_LARGEST_JSON} bytes")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(value, kind):
+        raise ValueError("not an object" if kind is dict else f"not a {kind.__name__}")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,7 +18,6 @@ compared: nothing in a directory can name code or make us allocate more than its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,6 @@ from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
 
 FORMAT, FORMAT_VERSION = "electra model directory", 1
-_LARGEST_JSON = 1 << 20
 _OWN_HEAD = "head.safetensors"
 _OWN_HEAD_CARD = f"""
 ## In transformers
@@ -384,14 +382,9 @@ def _classifier_dropout(tree: Mapping[str, Any]) -> float:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LARGEST_JSON:
-            raise ValueError(f"larger than {_LARGEST_JSON} bytes")
-        tree = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(tree, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError, RecursionError) as error:
+        return storage.read_small_json(file, dict)
+    except (OSError, ValueError) as error:
         raise ElectraError("E-M204", str(file), f"cannot be read: {error}", "save the model again") from None
-    return tree
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

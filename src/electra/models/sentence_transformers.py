@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from electra import storage
 from electra.errors import ElectraError
 
-_LARGEST = 1 << 20
 _MODULES = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+T = TypeVar("T")
 _POOLINGS = {"cls": "cls_token", "mean": "mean_tokens"}
 
 
@@ -77,13 +77,8 @@ def read(directory: Path, positions: int) -> dict[str, Any] | None:
     return {"type": "embed", "pooling": chosen[0], "max_length": min(lengths)}
 
 
-def _read(file: Path, kind: type) -> Any:
+def _read(file: Path, kind: type[T]) -> T:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise ValueError(f"larger than {_LARGEST} bytes")
-        value = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(value, kind):
-            raise ValueError(f"not a {kind.__name__}")
-    except (OSError, ValueError, RecursionError) as error:
+        return storage.read_small_json(file, kind)
+    except (OSError, ValueError) as error:
         raise ElectraError("E-M330", str(file), f"cannot be read: {error}", "save the model again") from None
-    return value
