@@ -62,7 +62,7 @@ def read_relations(path: Path, columns: RelationColumns = _DEFAULTS) -> Reading:
         form = "semeval" if _SENTENCE.match(first) and "<e1>" in first else "tsv"
     if form == "semeval":
         return reading(str(path), _semeval(file), ["SemEval-2010 task 8; head = e1, tail = e2"])
-    if form == "json" and label_studio.is_export(value := file.value()):
+    if form == "json" and label_studio.is_export(value := file.value):
         return label_studio.relations(path, value)
     if form in ("json", "jsonl"):
         return reading(str(path), _objects(open_table(file, form, (), lambda _: False)), ["JSON relations"])

@@ -165,7 +165,7 @@ def _object_rows(file: LabelledFile, kind: Kind) -> Iterator[Row]:
 
 
 def _json_list(file: LabelledFile) -> Iterator[Row]:
-    value = file.value()
+    value = file.value
     if not isinstance(value, list):
         raise ElectraError("E-D306", str(file.path), f"a JSON {type(value).__name__}, not a list of objects",
                            "write a list of objects, or one object a line")  # fmt: skip

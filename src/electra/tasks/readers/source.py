@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,8 +90,9 @@ class LabelledFile:
                 raise ElectraError("E-D306", self.at(number), f"a JSON {type(row).__name__}, not an object", _ROW_FIX)
             yield number, row
 
+    @cached_property
     def value(self) -> Any:
-        """The one JSON value that the file holds.
+        """The one JSON value that the file holds; parsed once, and held as long as this is.
 
         Raises:
             ElectraError: E-D306 anything else.

@@ -56,7 +56,7 @@ def _flat(file: LabelledFile) -> Iterator[_Question]:
 
 
 def _nested(file: LabelledFile) -> Iterator[_Question]:
-    value = file.value()
+    value = file.value
     for article in _items(str(file.path), value, "data"):
         title = str(article.get("title", ""))
         for number, paragraph in enumerate(_items(f"{file.path} article {title!r}", article, "paragraphs"), start=1):

@@ -35,7 +35,7 @@ def read_tags(path: Path, columns: TagColumns = _DEFAULTS) -> Reading:
     form = columns.format or kind_of(file)
     if form == "conll" or (columns.format is None and form in ("lines", "tsv") and _is_conll(file)):
         return conll.read(file, columns)
-    if form == "json" and label_studio.is_export(value := file.value()):
+    if form == "json" and label_studio.is_export(value := file.value):
         return label_studio.mentions(path, value)
     if form in ("json", "jsonl"):
         return spans.read(str(path), open_table(file, form, (), lambda _: False).rows())

@@ -47,7 +47,7 @@ def read_texts(path: Path, columns: Columns = _DEFAULTS) -> Reading:
         lines = (Example(text=line, where=file.at(number)) for number, line in file.lines())
         return _counted(path, lines, ["one text a line, without labels"])
     kind: Kind = "lines" if form == "labelled-lines" else form
-    if kind == "json" and label_studio.is_export(value := file.value()):
+    if kind == "json" and label_studio.is_export(value := file.value):
         return label_studio.choices(path, value)
     named = [column for column in (columns.text, columns.pair, columns.label) if column is not None]
     table = open_table(file, kind, named, known_header)
