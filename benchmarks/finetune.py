@@ -19,21 +19,21 @@ import importlib.util
 import json
 import os
 import queue
-import resource
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from turns import Take, Taken, serve, take_turns
 
 BATCH = {"sst2": 32, "squad": 16}
 LENGTH = {"sst2": 128, "squad": 384}
 STRIDE = 128
 VARIANTS = (("ours", "auto"), ("peer", "fp32"), ("peer", "bf16"))
-Take = Callable[[int], list[float]]
 
 
 def encoder(work: Path) -> Path:
@@ -123,48 +123,19 @@ def peer(task: str, precision: str, data: Path, work: Path) -> Take:
     return take
 
 
-def serve(task: str, side: str, precision: str, data: Path, work: Path) -> None:
-    """A worker: for every number on standard input, take so many steps and answer with their seconds and the peak memory."""
-    take = ours(task, data, work) if side == "ours" else peer(task, precision, data, work)
-    for line in sys.stdin:
-        seconds = take(int(line))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": round(peak)}), flush=True)
-    os._exit(0)  # the Trainer's thread waits for a turn that will not come
-
-
 def measure(task: str, given: argparse.Namespace) -> dict[str, Any]:
     """All variants of one task, in turn."""
-    workers = [
-        subprocess.Popen([sys.executable, __file__, given.data, given.work, "--worker", task, *variant], text=True,
-                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for variant in VARIANTS
-    ]  # fmt: skip
-    seconds: list[list[list[float]]] = [[] for _ in VARIANTS]
-    peaks = [0 for _ in VARIANTS]
-    for number in range(given.rounds + 1):
-        for place, worker in enumerate(workers):
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            print(given.steps, file=worker.stdin, flush=True)
-            answer = json.loads(worker.stdout.readline())
-            peaks[place] = answer["peak_mb"]
-            if number:  # the first round warms up
-                seconds[place].append(answer["seconds"][1:])
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.close()
-        worker.wait()
-    return compared(task, seconds, peaks)
+    workers = [(given.data, given.work, "--worker", task, *variant) for variant in VARIANTS]
+    return compared(task, take_turns(__file__, workers, given.rounds, given.steps))
 
 
-def compared(task: str, seconds: Sequence[Sequence[Sequence[float]]], peaks: Sequence[int]) -> dict[str, Any]:
-    means = [[statistics.mean(times) for times in rounds] for rounds in seconds]
+def compared(task: str, taken: Sequence[Taken]) -> dict[str, Any]:
+    means = [[statistics.mean(times) for times in found.rounds] for found in taken]
     medians = [statistics.median(rounds) for rounds in means]
     sides = [
         {"side": side, "precision": precision, "ms": round(1000 * median), "rounds_ms": [round(1000 * mean) for mean in rounds],
-         "steps": sum(map(len, times)), "peak_mb": peak}
-        for (side, precision), median, rounds, times, peak in zip(VARIANTS, medians, means, seconds, peaks, strict=True)
+         "steps": sum(map(len, found.rounds)), "peak_mb": found.peak_mb}
+        for (side, precision), median, rounds, found in zip(VARIANTS, medians, means, taken, strict=True)
     ]  # fmt: skip
     for side in sides:
         print(f"{task} {side['side']} {side['precision']:5}: {side['ms']:6} ms/step, peak {side['peak_mb']} MB")
@@ -186,8 +157,9 @@ def main() -> None:
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        serve(*given.worker, given.data, given.work)
-        return
+        task, side, precision = given.worker
+        serve(ours(task, given.data, given.work) if side == "ours" else peer(task, precision, given.data, given.work))
+        os._exit(0)  # the Trainer's thread waits for a turn that will not come
     given.work.mkdir(parents=True, exist_ok=True)
     encoder(given.work)
     tasks = {task: measure(task, given) for task in given.tasks}

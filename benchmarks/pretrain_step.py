@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+
+from turns import Take, serve, take_turns
 
 ROWS, LENGTH, VOCABULARY, MASK = 32, 128, 30_522, 103
 VARIANTS = [(side, precision, dropout) for dropout in (0.0, 0.1) for side, precision in (
     ("ours", "auto"), ("peer", "fp32"), ("peer", "bf16"))]  # fmt: skip
 
 
-def ours(dropout: float, micro_rows: int | None = None) -> Callable[[int], list[float]]:
+def ours(dropout: float, micro_rows: int | None = None) -> Take:
     """Steps as a run takes them: the package's loop, loader, objective and optimisers, on rows that are whole documents."""
     import numpy as np
     import torch
@@ -90,7 +89,7 @@ def ours(dropout: float, micro_rows: int | None = None) -> Callable[[int], list[
     return take
 
 
-def peer(precision: str, dropout: float) -> Callable[[int], list[float]]:
+def peer(precision: str, dropout: float) -> Take:
     """The step with transformers' classes: vocabulary logits everywhere, torch.multinomial, one AdamW."""
     import torch
     from torch.nn import functional as F
@@ -134,15 +133,6 @@ def peer(precision: str, dropout: float) -> Callable[[int], list[float]]:
     return take
 
 
-def serve(side: str, precision: str, dropout: float) -> None:
-    """A worker: for every number on standard input, take so many steps and answer with their seconds and the peak memory."""
-    take = ours(dropout) if side == "ours" else peer(precision, dropout)
-    for line in sys.stdin:
-        seconds = take(int(line))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": round(peak)}), flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -151,28 +141,12 @@ def main() -> None:
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
-        serve(given.worker[0], given.worker[1], float(given.worker[2]))
+        side, precision, dropout = given.worker[0], given.worker[1], float(given.worker[2])
+        serve(ours(dropout) if side == "ours" else peer(precision, dropout))
         return
-    workers = {
-        variant: subprocess.Popen([sys.executable, __file__, "--worker", *map(str, variant)], text=True,
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for variant in VARIANTS
-    }  # fmt: skip
-    seconds: dict[tuple[str, str, float], list[float]] = {variant: [] for variant in VARIANTS}
-    peaks: dict[tuple[str, str, float], int] = {}
-    for number in range(given.rounds + 1):
-        for variant, worker in workers.items():
-            assert worker.stdin is not None
-            assert worker.stdout is not None
-            print(given.steps, file=worker.stdin, flush=True)
-            answer = json.loads(worker.stdout.readline())
-            peaks[variant] = answer["peak_mb"]
-            if number:  # the first round warms up
-                seconds[variant] += answer["seconds"][1:]
-    for worker in workers.values():
-        assert worker.stdin is not None
-        worker.stdin.close()
-        worker.wait()
+    taken = take_turns(__file__, [("--worker", *variant) for variant in VARIANTS], given.rounds, given.steps)
+    seconds = {variant: list(itertools.chain(*found.rounds)) for variant, found in zip(VARIANTS, taken, strict=True)}
+    peaks = {variant: found.peak_mb for variant, found in zip(VARIANTS, taken, strict=True)}
     report(seconds, peaks, given)
 
 
