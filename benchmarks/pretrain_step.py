@@ -41,8 +41,9 @@ def ours(dropout: float, micro_rows: int | None = None) -> Take:
     from electra.models.encoder import GeneratorConfig, build_encoder, generator_config
     from electra.models.heads import MlmHead, RtdHead
     from electra.models.tying import tie
+    from electra.objectives.detection import Discriminator
     from electra.objectives.masked import MaskedLanguageModel
-    from electra.objectives.rtd import Discriminator, Rtd, RtdConfig
+    from electra.objectives.rtd import Rtd, RtdConfig
     from electra.train.loop import LoopConfig, Span, Training, train
     from electra.train.machine import StopFlag, faster_precision, keep_large_buffers
     from electra.train.optim import AdamWConfig, Optimizers

@@ -15,8 +15,8 @@ import electra
 from electra import contracts
 
 FIELDS = {
-    contracts.Padded: {"segments": "Tensor", "whole": "bool"},
-    contracts.Packed: {"cu_seqlens": "Tensor", "max_seqlen": "int"},
+    contracts.Padded: {"segments": "Tensor", "whole": "bool", "order": "Order"},
+    contracts.Packed: {"cu_seqlens": "Tensor", "max_seqlen": "int", "order": "Order"},
     contracts.Batch: {
         "tokens": "Tensor",
         "positions": "Tensor",
@@ -61,6 +61,7 @@ METHODS = {
     contracts.Objective: {
         "networks": "(self) -> 'Mapping[str, nn.Module]'",
         "phases": "(self, step: 'int', steps: 'int') -> 'Sequence[Phase]'",
+        "updated": "(self) -> 'None'",
         "forward": "(self, batch: 'Batch', noise: 'Noise', phase: 'Phase') -> 'Losses'",
         "summarise": "(self, totals: 'Mapping[str, Tensor]') -> 'dict[str, float]'",
         "export": "(self, directory: 'Path') -> 'None'",

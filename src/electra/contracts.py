@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+#: which tokens of its document a token sees: all, those up to itself (left to right), or those from itself on (right to left)
+Order = Literal["both", "forward", "backward"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +28,24 @@ class Padded:
 
     Args:
         segments: int [B, L], the number of the document within the row; -1 marks padding.
-        whole: every row is one document without padding, so that no mask is needed at all.
+        whole: every row is one document without padding, so that no mask of documents is needed.
+        order: which of these tokens it sees.
     """
 
     segments: Tensor
     whole: bool = False
+    order: Order = "both"
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """bool [B, 1, L, L], True = may attend; None where everything may. Padding attends to padding (rows stay finite)."""
-        return None if self.whole else (self.segments[:, None, :, None] == self.segments[:, None, None, :])
+        """bool [B or 1, 1, L, L], True = may attend; None where all may. Padding attends to padding (rows stay finite)."""
+        same = None if self.whole else (self.segments[:, None, :, None] == self.segments[:, None, None, :])
+        if self.order == "both":
+            return same
+        length = self.segments.shape[1]
+        every = torch.ones(1, 1, length, length, dtype=torch.bool, device=self.segments.device)
+        seen = every.tril() if self.order == "forward" else every.triu()
+        return seen if same is None else same & seen
 
     @cached_property
     def real(self) -> Tensor:
@@ -42,7 +53,7 @@ class Padded:
         return self.segments >= 0
 
     def to(self, device: torch.device | str) -> Padded:
-        return Padded(segments=self.segments.to(device, non_blocking=True), whole=self.whole)
+        return replace(self, segments=self.segments.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +63,12 @@ class Packed:
     Args:
         cu_seqlens: int32 [documents + 1], where each document starts; the last entry is T.
         max_seqlen: the longest document, in tokens.
+        order: which tokens of its document a token sees.
     """
 
     cu_seqlens: Tensor
     max_seqlen: int
+    order: Order = "both"
 
     @cached_property
     def real(self) -> Tensor:
@@ -63,7 +76,7 @@ class Packed:
         return torch.ones(int(self.cu_seqlens[-1]), dtype=torch.bool, device=self.cu_seqlens.device)
 
     def to(self, device: torch.device | str) -> Packed:
-        return Packed(cu_seqlens=self.cu_seqlens.to(device, non_blocking=True), max_seqlen=self.max_seqlen)
+        return replace(self, cu_seqlens=self.cu_seqlens.to(device, non_blocking=True))
 
 
 Layout = Padded | Packed
@@ -176,14 +189,19 @@ class Phase:
 
 
 class Objective(Protocol):
-    """Owns the networks it trains. Implementations are `nn.Module`s, so that DDP can wrap them."""
+    """Owns the networks it trains. Implementations are `nn.Module`s that inherit from this, so that DDP can wrap them."""
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
         """The trained networks by name; a parameter shared by two belongs to the first that has it."""
 
     def phases(self, step: int, steps: int) -> Sequence[Phase]:
-        """The phases of step `step` of `steps`, in order."""
+        """The phases of step `step` of `steps`, in order; by default one, which updates every network."""
+        return (Phase(name="joint", networks=tuple(self.networks), progress=step / steps),)
+
+    def updated(self) -> None:
+        """Called when a step has updated the networks; what is averaged over steps moves here. By default nothing is."""
+        return
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         """The losses of one micro-batch in one phase."""

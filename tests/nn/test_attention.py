@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from electra.contracts import Packed, Padded
+from electra.contracts import Order, Packed, Padded
 from electra.nn import attention
 from electra.nn.attention import Reach
 from electra.nn.layers import Rotary
@@ -21,7 +21,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, reach: Reach, *, dropout: float = 0.
     return attention.attend(torch.stack((q, k, v), dim=-3), reach, dropout=dropout)
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, window: int | None) -> Tensor:
+def _reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, window: int | None, order: Order = "both") -> Tensor:
     """Token by token, in fp64."""
     q, k, v = (x.double() for x in (q, k, v))
     mixed = torch.zeros_like(q)
@@ -31,7 +31,9 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, segments: Tensor, window: int | 
             seen = [
                 j
                 for j in range(length)
-                if segments[row, i] == segments[row, j] and (window is None or abs(i - j) <= window // 2)
+                if segments[row, i] == segments[row, j]
+                and (window is None or abs(i - j) <= window // 2)
+                and {"both": True, "forward": j <= i, "backward": j >= i}[order]
             ]
             for head in range(HEADS):
                 weights = torch.softmax(k[row, seen, head] @ q[row, i, head] * SIZE**-0.5, dim=0)
@@ -54,6 +56,22 @@ def test_padded_is_the_reference(segments: Tensor, window: int | None, short: in
     q, k, v = _inputs(2, 13)
     mixed = attend(q, k, v, Reach(Padded(segments=segments), window))
     torch.testing.assert_close(mixed, _reference(q, k, v, segments, window))
+
+
+@pytest.mark.parametrize("order", ["forward", "backward"])
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("short", [256, 0], ids=["products", "sdpa"])
+def test_one_direction_is_the_reference(order: Order, window: int | None, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_SHORT", short)
+    q, k, v = _inputs(2, 13)
+    for name, segments in SEGMENTS.items():
+        reach = Reach(Padded(segments=segments, whole=name == "one document", order=order), window)
+        torch.testing.assert_close(attend(q, k, v, reach), _reference(q, k, v, segments, window, order))
+    lengths = torch.tensor([0, 5, 6, 13], dtype=torch.int32)
+    packed = Packed(cu_seqlens=lengths, max_seqlen=7, order=order)
+    row = torch.tensor([[0] * 5 + [1] + [2] * 7])
+    expected = _reference(q[:1], k[:1], v[:1], row, window, order)
+    torch.testing.assert_close(attend(q[0], k[0], v[0], Reach(packed, window)), expected[0])
 
 
 @pytest.mark.parametrize("window", [None, 4])

@@ -18,7 +18,14 @@ from pydantic import Field
 
 from electra.build.corpora import Corpora, CorpusConfig
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
-from electra.build.networks import ObjectiveConfig, PretrainInitConfig, build_objective, initial_source, resolve_encoder
+from electra.build.networks import (
+    ObjectiveConfig,
+    PretrainInitConfig,
+    PretrainObjective,
+    build_objective,
+    initial_source,
+    resolve_encoder,
+)
 from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, to_tree
 from electra.console import ConsoleSink
@@ -31,8 +38,7 @@ from electra.evaluate.report import write_report
 from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
-from electra.objectives.mlm import Mlm
-from electra.objectives.rtd import Rtd
+from electra.objectives.networks import Warn, unheard
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -260,16 +266,24 @@ class Setting:
             derived["precision"] = ("bf16" if resolved["bf16"] else "fp32", "probe")
         return derived
 
-    def _objective(self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str]) -> Mlm | Rtd:
-        recipe = self.recipe
+    def _objective(
+        self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str], warn: Warn = unheard
+    ) -> PretrainObjective:
+        recipe, seed = self.recipe, self.recipe.run.seed
         return build_objective(
-            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, recipe.run.seed, card
+            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, seed, card, warn
         )
 
-    def training(self, span: Span, source: ModelDir | None, micro: int, bf16: bool, card: Callable[[], str]) -> Training:
-        """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere."""
+    def training(
+        self, span: Span, source: ModelDir | None, micro: int, bf16: bool, card: Callable[[], str], warn: Warn = unheard
+    ) -> Training:
+        """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere.
+
+        Args:
+            warn: told what `source` does not bring.
+        """
         recipe, phase = self.recipe, self.phases[span.name]
-        objective = self._objective(phase, source, card).to(machine.device())
+        objective = self._objective(phase, source, card, warn).to(machine.device())
         loader = PretrainLoader(
             mixture=self.corpora.mixture,
             masking=phase.objective.masking,
@@ -320,21 +334,13 @@ class _Run:
             _say_what_a_word_is(self.setting.corpora, log)
 
     def _say_what_is_new(self, source: ModelDir | None, log: EventLog) -> None:
-        """Networks of the first phase that `init.from` does not bring, and tokens that it has not seen."""
-        recipe = self.setting.recipe
+        """Tokens that `init.from` has not seen."""
         if source is None:
             return
         old, new = source.tokenizer().vocab_size, self.setting.tokenizer.vocab_size
         if new > old:
             log.emit("warning", code="E-M456", message=f"the corpus's tokenizer extends that of {source.path}: {new - old:,} "
                      f"new embedding rows, each the mean of its pieces' rows, behind {old:,} old ones")  # fmt: skip
-        if self.setting.phases[self.spans[0].name].objective.type != "rtd":
-            return
-        if source.rtd_head is None:
-            log.emit("warning", code="E-M454", message=f"{source.path} has no discriminator head: a fresh one is trained")
-        if source.generator is None:
-            log.emit("warning", code="E-M455", message=f"{source.path} has no generator: it starts from init.generator = "
-                     f"{recipe.init.generator}")  # fmt: skip
 
     def run_phase(
         self, index: int, checkpoints: Checkpoints, log: EventLog, stop: StopFlag, found: tuple[Path, State] | None
@@ -349,7 +355,11 @@ class _Run:
         else:
             source = initial_source(setting.recipe.init, setting.encoder, setting.tokenizer)
             self._say_what_is_new(source, log)
-        t = setting.training(span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory))
+        first = not inside and not index  # between phases, that networks start anew is the recipe's meaning
+        warn = (lambda code, message: log.emit("warning", code=code, message=message)) if first else unheard
+        t = setting.training(
+            span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory), warn
+        )
         t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
         t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end
         state = None

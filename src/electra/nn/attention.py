@@ -85,7 +85,7 @@ class _Unpacked:
         self.token_NM = torch.where(real_NM, starts_N[:, None] + column_M, 0)
         self.slot_T = real_NM.flatten().nonzero()[:, 0]
         placed = None if rotary is None else rotary.at(self.token_NM)
-        self.reach = Reach(Padded(segments=real_NM.int() - 1), window, placed)
+        self.reach = Reach(Padded(segments=real_NM.int() - 1, order=layout.order), window, placed)
 
 
 def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
@@ -110,7 +110,8 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
     if qkv.is_cuda and qkv.dtype in (torch.bfloat16, torch.float16) and not dropout:
         from torch.nn.attention.varlen import varlen_attn  # takes a second to import, and only CUDA has it
 
-        window = (-1, -1) if reach.half is None else (reach.half, reach.half)
+        side = -1 if reach.half is None else reach.half
+        window = (0 if layout.order == "backward" else side, 0 if layout.order == "forward" else side)
         cu, longest = layout.cu_seqlens, layout.max_seqlen
         q, k, v = qkv.unbind(1)
         packed = varlen_attn(reach.turn(q), reach.turn(k), v, cu, cu, longest, longest, window_size=window)

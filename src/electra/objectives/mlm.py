@@ -14,10 +14,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from electra.config import STRICT
-from electra.contracts import Batch, Losses, Noise, Phase, Term
+from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.objectives.masked import MaskedLanguageModel, fill, totals_of
+from electra.objectives.networks import Networks
 from electra.train.health import mlm_figures
 
 
@@ -33,8 +34,11 @@ class MlmConfig:
     type: Literal["mlm"] = "mlm"
     masking: MaskingConfig = field(default_factory=MaskingConfig)
 
+    def build(self, networks: Networks) -> Mlm:
+        return Mlm(networks.main_language_model(), networks.tokenizer.mask_id, networks.provenance)
 
-class Mlm(nn.Module):
+
+class Mlm(nn.Module, Objective):
     """The objective; its one network is called `encoder`."""
 
     def __init__(self, model: MaskedLanguageModel, mask_id: int, provenance: Provenance) -> None:
@@ -44,9 +48,6 @@ class Mlm(nn.Module):
     @property
     def networks(self) -> dict[str, nn.Module]:
         return {"encoder": self.model}
-
-    def phases(self, step: int, steps: int) -> tuple[Phase, ...]:
-        return (Phase(name="joint", networks=("encoder",), progress=step / steps),)
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         filled = fill(self.model, batch, self.mask_id)

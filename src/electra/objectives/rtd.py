@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from electra.config import STRICT
-from electra.contracts import Batch, Losses, Noise, Phase, Term
+from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
-from electra.models.encoder import Encoder
-from electra.models.heads import RtdHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.tying import TyingMode
-from electra.objectives.masked import MaskedLanguageModel, fill, put, sampling_noise, totals_of
-from electra.train.health import mlm_figures, rtd_figures, rtd_totals
+from electra.objectives.detection import Discriminator, corrupt, detect
+from electra.objectives.masked import MaskedLanguageModel, fill, sampling_noise, totals_of
+from electra.objectives.networks import Networks
+from electra.train.health import mlm_figures, rtd_figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +59,13 @@ class RtdConfig:
                 "E-C431", "objective.temperature", "temperature and its decay must be positive", "use 1.0 and 0.1"
             )
 
-
-class Discriminator(nn.Module):
-    """Encoder and RTD head: one logit a token, positive = replaced."""
-
-    def __init__(self, encoder: Encoder, head: RtdHead) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    def forward(self, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits shaped as `tokens`, fp32, and the hidden states they were read from."""
-        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
-        return self.head(hidden).float(), hidden
+    def build(self, networks: Networks) -> Rtd:
+        discriminator, generator = networks.discriminator(self.masking.rate), networks.generator_model()
+        networks.tie(generator.encoder, discriminator.encoder, self.tying, self.shared_layers)
+        return Rtd(generator, discriminator, self, networks.tokenizer.mask_id, networks.provenance)
 
 
-class Rtd(nn.Module):
+class Rtd(nn.Module, Objective):
     """The objective; see the module's docstring.
 
     Args:
@@ -101,25 +92,18 @@ class Rtd(nn.Module):
     def networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}
 
-    def phases(self, step: int, steps: int) -> tuple[Phase, ...]:
-        return (Phase(name="joint", networks=("generator", "discriminator"), progress=step / steps),)
-
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         temperature = 1 + (self.temperature - 1) * math.exp(-phase.progress / self.temperature_decay)
         filled = fill(self.generator, batch, self.mask_id, sampling_noise(noise, batch), temperature)
         sampled_N = filled.guess.sampled_N
         assert sampled_N is not None
-        corrupted = put(batch.tokens, filled.position_N, sampled_N, filled.weight_N)
-        replaced = (corrupted != batch.tokens) & batch.layout.real
-        logits, hidden = self.discriminator(batch, corrupted)
-        real = batch.layout.real.to(logits.dtype)
-        rtd = (F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none") * real).sum()
+        detected = detect(self.discriminator, batch, corrupt(batch, sampled_N))
         return Losses(
             terms={
                 "mlm": Term(total=filled.loss, unit="drawn"),
-                "rtd": Term(total=rtd, unit="tokens", weight=self.weight),
+                "rtd": Term(total=detected.loss.sum(), unit="tokens", weight=self.weight),
             },
-            totals=totals_of(filled, batch) | rtd_totals(logits, replaced, hidden, batch.layout),
+            totals=totals_of(filled, batch) | detected.totals,
         )
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Losses, Noise, Phase, TrainableTask
+from electra.contracts import Batch, Losses, Noise, Objective, Phase, TrainableTask
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.model_dir import Provenance, save_model_dir
@@ -27,7 +27,7 @@ Freeze = Literal["nothing", "embeddings", "encoder"] | int
 DecayRule = Literal["fixed", "reference"]
 
 
-class Supervised(nn.Module):
+class Supervised(nn.Module, Objective):
     """`contracts.Objective` for any trainable task.
 
     Args:
@@ -74,7 +74,7 @@ class Supervised(nn.Module):
         return {"model": self.model}
 
     def phases(self, step: int, steps: int) -> Sequence[Phase]:
-        return [Phase(name="supervised", networks=("model",), progress=step / steps)]
+        return (Phase(name="supervised", networks=("model",), progress=step / steps),)
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         return self.task.loss(self.model(batch), batch)

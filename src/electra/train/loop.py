@@ -202,6 +202,7 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
             t.optimizers.step(phase.networks, step - span.first)
             step_totals |= sums.totals
         else:
+            t.objective.updated()
             skipped = 0
             meter.add(step_totals)
         if not all(map(math.isfinite, norms.values())):

@@ -1,0 +1,165 @@
+"""The networks that objectives are made of, with their first weights.
+
+Where weights come from, in one place: fresh ones are drawn from the run's seed; a model directory gives its encoder, its heads
+and its generator; where it has no generator, the generator starts from the directory's lowest layers, or as told by
+`init.generator`. An objective's config has `build(networks)`, which asks for the networks it needs and ties them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from electra.errors import ElectraError
+from electra.models.classic import ClassicConfig
+from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
+from electra.models.grow import grown
+from electra.models.heads import MlmHead, RtdHead
+from electra.models.model_dir import ModelDir, Provenance, load_model_dir
+from electra.models.modern import ModernConfig
+from electra.models.tying import DeltaEmbeddings, TyingMode, tie
+from electra.objectives.detection import Discriminator
+from electra.objectives.masked import MaskedLanguageModel
+from electra.text.extend_tokenizer import pieces_of_new_tokens
+from electra.text.tokenizer import Tokenizer
+
+AnyEncoderConfig = ClassicConfig | ModernConfig
+#: takes the code and the message of a warning
+Warn = Callable[[str, str], None]
+
+
+def unheard(code: str, message: str) -> None:
+    """The warning goes nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Builds the networks of one objective. What is drawn at random is drawn in the order in which it is asked for.
+
+    Args:
+        encoder: sizes of the main encoder, resolved.
+        generator: the generator as a part of it.
+        source: a model directory to take weights from; None = fresh ones.
+        init_generator: what the generator starts from where `source` has none; see `PretrainInitConfig`.
+        provenance: tokenizer and card, for the model directory that the objective exports.
+        warn: told (code, message) where a network has to start without the weights that `source` was to bring.
+    """
+
+    encoder: AnyEncoderConfig
+    generator: GeneratorConfig
+    source: ModelDir | None
+    init_generator: str
+    provenance: Provenance
+    warn: Warn = unheard
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.provenance.tokenizer
+
+    def main_encoder(self) -> Encoder:
+        """The encoder that is trained."""
+        encoder = build_encoder(self.encoder)
+        if self.source is not None:
+            encoder.load_state_dict(self.source.encoder.state_dict())
+        return encoder
+
+    def main_language_model(self) -> MaskedLanguageModel:
+        """The main encoder with a masked language modelling head."""
+        encoder, head = self.main_encoder(), MlmHead(self.encoder)
+        if self.source is not None and self.source.mlm_head is not None:
+            head.load_state_dict(self.source.mlm_head.state_dict())
+        return MaskedLanguageModel(encoder, head)
+
+    def discriminator(self, prior: float) -> Discriminator:
+        """The main encoder with a head that has one logit a token.
+
+        Args:
+            prior: share of tokens replaced at first: a fresh score of the modern family starts there, the paper's at .5.
+        """
+        encoder = self.main_encoder()
+        bias = math.log(prior / (1 - prior)) if isinstance(self.encoder, ModernConfig) else 0.0
+        head = RtdHead(self.encoder, bias)
+        if self.source is not None and self.source.rtd_head is not None:
+            head.load_state_dict(self.source.rtd_head.state_dict())
+        elif self.source is not None:
+            self.warn("E-M454", f"{self.source.path} has no discriminator head: a fresh one is trained")
+        return Discriminator(encoder, head)
+
+    def generator_model(self) -> MaskedLanguageModel:
+        """The generator, not yet tied to anything.
+
+        Raises:
+            ElectraError: E-M451 what `init.generator` names has another tokenizer, E-M452 its sizes do not fit.
+        """
+        config = generator_config(self.encoder, self.generator)
+        generator = MaskedLanguageModel(build_encoder(config), MlmHead(config))
+        if self.source is not None:
+            if self.source.generator is None:
+                self.warn("E-M455", f"{self.source.path} has no generator: it starts from init.generator = "
+                          f"{self.init_generator}")  # fmt: skip
+            self._fill_generator(generator, self.source)
+        return generator
+
+    def tie(self, generator: Encoder, discriminator: Encoder, mode: TyingMode, layers: int = 0) -> None:
+        """As `tying.tie`; a fresh discriminator with `gdes` starts at the generator's tables."""
+        tie(generator, discriminator, mode, layers)
+        if self.source is None and isinstance(discriminator.embeddings, DeltaEmbeddings):
+            discriminator.embeddings.start_at_source()
+
+    def other(self, path: Path) -> ModelDir:
+        """Another model directory that speaks the same tokens.
+
+        Raises:
+            ElectraError: E-M451 its tokenizer is another one.
+        """
+        return speaking(path, self.tokenizer)
+
+    def _fill_generator(self, generator: MaskedLanguageModel, source: ModelDir) -> None:
+        """First weights of the generator beside a loaded discriminator."""
+        if source.generator is not None:
+            _copy(generator.encoder, source.generator.encoder, "the generator beside init.from")
+            _copy(generator.head, source.generator.mlm_head, "the generator's head beside init.from")
+        elif self.init_generator == "lowest-layers":
+            _copy(generator.encoder, source.encoder, 'init.generator="lowest-layers"')
+            if source.mlm_head is not None:
+                _copy(generator.head, source.mlm_head, 'init.generator="lowest-layers"')
+        elif self.init_generator != "fresh":
+            other = self.other(Path(self.init_generator))
+            _copy(generator.encoder, other.encoder, self.init_generator)
+            if other.mlm_head is None:
+                raise ElectraError("E-M452", self.init_generator, "it has no masked language modelling head",
+                                   "name a generator's directory")  # fmt: skip
+            _copy(generator.head, other.mlm_head, self.init_generator)
+
+
+def speaking(path: Path, tokenizer: Tokenizer) -> ModelDir:
+    """The model directory at `path`, grown where `tokenizer` is its own with more tokens.
+
+    Raises:
+        ElectraError: E-M451 its tokenizer is another one.
+    """
+    source = load_model_dir(path)
+    own = source.tokenizer()
+    if own.fingerprint == tokenizer.fingerprint:
+        return source
+    pieces = pieces_of_new_tokens(own, tokenizer)
+    if pieces is None:
+        raise ElectraError("E-M451", str(path), "the corpus was built with another tokenizer than this model's, which is "
+                           "no extension of it either", f"build the corpus with --tokenizer {path}")  # fmt: skip
+    return grown(source, own.vocab_size, pieces)
+
+
+def _copy(target: nn.Module, source: nn.Module | None, where: str) -> None:
+    """Fill `target` from the entries of the same name; a source with more layers gives its lowest ones."""
+    given = source.state_dict() if source is not None else {}
+    own = target.state_dict()
+    for name, tensor in own.items():
+        if name not in given or given[name].shape != tensor.shape:
+            raise ElectraError("E-M452", where, f"{name} is {list(tensor.shape)} in the generator and "
+                               f"{list(given[name].shape) if name in given else 'missing'} there",
+                               'give the generator these sizes, or set init.generator="fresh"')  # fmt: skip
+    target.load_state_dict({name: given[name] for name in own})
