@@ -39,8 +39,8 @@ class Grammar:
     Args:
         corpus, tokenizer: directories; a token is a word.
         text: a file, its documents divided by blank lines.
-        floor: cross entropy in nats, mean over all words, of a model that knows what kind of word stands where, and no more: half the
-            words are nouns, verbs and objects, of eight each.
+        floor: cross entropy in nats, mean over all words, of a model that knows only what kind of word stands where
+            (half the words are nouns, verbs and objects, of eight each).
     """
 
     corpus: Path
