@@ -232,7 +232,7 @@ class Encoded:
         types: int64 [n], 0 or 1.
         segments: int64 [n], number of the document within the row, counted from 0, not decreasing; None = one document.
         targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L], those of shape
-            [1, K], K the same for all rows, are stacked to [B, K].
+            [1, K] become [B, longest K].
         truncated: tokens of the input that did not fit.
     """
 

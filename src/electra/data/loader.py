@@ -122,8 +122,8 @@ def collate(items: Sequence[Encoded], length: int, pad_id: int, packed: bool = F
     """The items as one `Batch` of rows of `length`, none of them longer, with their targets.
 
     Targets of shape [] become [B]; targets of shape [n], one per token, become [B, L] filled up with -100 (whole numbers)
-    or 0 (others), or [T] where `packed`; targets of shape [1, K], of one K, become [B, K]. Floats become float32. Counts:
-    `rows`, `examples`, `tokens`, and of each target of whole numbers how many are not -100, under its name.
+    or 0 (others), or [T] where `packed`; targets of shape [1, K] become [B, longest K], filled up alike. Floats become float32.
+    Counts: `rows`, `examples`, `tokens`, and of each target of whole numbers how many are not -100, under its name.
     """
     grid = Grid.of(items, length, pad_id, packed)
     targets = {name: _stack([item.targets[name] for item in items], grid) for name in items[0].targets}
@@ -138,9 +138,11 @@ def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
     )
     if arrays[0].ndim == 0:
         return np.array(arrays, dtype=dtype)
+    filling = _NO_LABEL if dtype == np.int64 else 0
     if arrays[0].ndim == 2:
-        return np.concatenate(arrays).astype(dtype)
-    return grid.flat(_filled(np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype), arrays))
+        widest = np.full((len(arrays), max(array.shape[1] for array in arrays)), filling, dtype=dtype)
+        return _filled(widest, [array[0] for array in arrays])
+    return grid.flat(_filled(np.full(grid.tokens.shape, filling, dtype=dtype), arrays))
 
 
 def _filled(padding: npt.NDArray[T], arrays: Sequence[Array]) -> npt.NDArray[T]:
