@@ -110,7 +110,11 @@ def test_a_generator_that_knows_the_text_by_heart_is_too_strong(run: Run, tokeni
 @pytest.mark.parametrize(("likelihood", "collapses"), [(0.0, True), (1.0, False)])
 def test_a_generator_that_only_fools_collapses(run: Run, likelihood: float, collapses: bool) -> None:
     """At the same rate likelihood beside the reward keeps it from that."""
-    rate = ("phases.rtd.optimizer.lr=1e-2", "phases.rtd.optimizer.warmup_ratio=0.2", "phases.rtd.optimizer.clip_per_network=true")
+    rate = (
+        "phases.rtd.optimizer.lr=1e-2",
+        "phases.rtd.optimizer.warmup_ratio=0.2",
+        "phases.rtd.optimizer.clip_per_network=true",
+    )
     objective = f'phases.rtd.objective={{type="adversarial", tying="none", mle_weight={likelihood}}}'
     course = run("test-classic", "rtd", objective, *rate, steps=60)
     said, figures = course.verdicts["generator"], course.steps[-1]["figures"]

@@ -198,9 +198,7 @@ class Adversarial(nn.Module, Objective):
         """[V, E], what the discriminator looks tokens up in, as a constant."""
         return self.discriminator.encoder.embeddings.table.detach()
 
-    def _totals(
-        self, batch: Batch, filled: Filled, sample: Sample, detected: Detected, reward_N: Tensor
-    ) -> dict[str, Tensor]:
+    def _totals(self, batch: Batch, filled: Filled, sample: Sample, detected: Detected, reward_N: Tensor) -> dict[str, Tensor]:
         sampled_nll = (sample.nll_N.detach() * filled.weight_N).sum()
         own = {"sampled_nll": sampled_nll, "reward": reward_N.detach().sum()}
         return totals_of(filled, batch) | detected.totals | own
