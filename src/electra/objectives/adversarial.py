@@ -2,16 +2,16 @@
 
 In: a batch with drawn positions, and noise. Generator and discriminator do what they do in replaced token detection: the one
 fills the drawn positions, the other says of every real token whether it was replaced. What differs is what the generator is
-paid for: the discriminator's binary cross entropy R at each drawn position, which the generator raises. That the other positions
-do not depend on the token drawn here is the paper's simplification; they are ignored.
+paid for: the discriminator's binary cross entropy R at each drawn position, which the generator raises. That other positions do
+not depend on the token drawn here is the paper's simplification; they are ignored.
 
 A sampled token has no gradient. Two estimators stand in for it:
 
     reinforce        (the paper's) (R - b) grad log p(token), with the baseline b = -log sigmoid(w . h), h the generator's last
                      hidden state there. w learns by cross entropy between sigmoid(w . h) and exp(-R), the probability that the
                      discriminator gave to the truth; h gets no gradient from it.
-    gumbel-softmax   (straight-through; Jang et al., 2017) the token is argmax(logits + Gumbel noise), and the discriminator reads
-                     its embedding; backwards, as if it had read the embeddings' mean under softmax((logits + noise) / temperature).
+    gumbel-softmax   (straight-through; Jang et al., 2017) the token is argmax(logits + Gumbel noise); the discriminator reads its
+                     embedding, and backwards the embeddings' mean under softmax((logits + noise) / temperature).
                      The discriminator's gradient at those embeddings is taken by itself, in the one forward pass that detection
                      trains on, so that no weight of the discriminator gets any of it.
 
@@ -82,10 +82,10 @@ class AdversarialConfig:
     Args:
         estimator: of the gradient through the sampled tokens.
         mle_weight: factor of the generator's likelihood (MLM) term beside the adversarial one; 0 = adversarial alone.
-        generator_every, discriminator_every: the network is updated in every so-manieth step, from the first on; one of them is 1.
+        generator_every, discriminator_every: the network is updated in every k-th step, from the first on; one of them is 1.
         weight: factor of the RTD term; matters where both networks share weights or a clip.
-        tying: what the networks share: `none`; `gdes`, where the discriminator's gradients stay its own; `embeddings`, where the
-            shared tables are the generator's and learn from the RTD term, too, in the steps that update both.
+        tying: what the networks share: `none`; `gdes`, where the discriminator's gradients stay its own; `embeddings`, where
+            the shared tables are the generator's and learn from the RTD term, too, in the steps that update both.
         masking: which positions are drawn.
     """
 
@@ -304,7 +304,7 @@ def _spread(shift_NE: Tensor, filled: Filled, batch: Batch) -> Tensor:
 
 
 def straight_through(sample: Sample, shift_NE: Tensor, reward_N: Tensor, *, keep: bool) -> Term:
-    """The term whose value is minus the reward, and whose gradient is that at the sampled embeddings, handed to the relaxed ones.
+    """Minus the reward; its gradient is that at the sampled embeddings, handed to the relaxed ones.
 
     Args:
         shift_NE: zeros that were added to the sampled tokens' embeddings.

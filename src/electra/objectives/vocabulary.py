@@ -36,8 +36,8 @@ class Guess:
         nll_N: fp32, cross entropy against the original token, in nats, with gradient.
         correct_N: bool, no token is more likely than the original.
         sampled_N: int64, a token drawn from the distribution; None where no random numbers were given.
-        sampled_nll_N: fp32, cross entropy against the sampled token, with gradient; its mean over many samples of temperature 1 is
-            the entropy of the distribution. None where no random numbers were given.
+        sampled_nll_N: fp32, cross entropy against the sampled token, with gradient; its mean over many samples of temperature 1
+            is the entropy of the distribution. None where no random numbers were given.
     """
 
     nll_N: Tensor

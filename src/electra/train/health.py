@@ -53,9 +53,9 @@ GENERATOR_MARGIN = 0.5
 # a loss that has risen this far above its best
 DIVERGED_MLM_NATS = 1.0
 DIVERGED_FACTOR = 1.5
-# A generator that is trained on likelihood is about as uncertain as it is often wrong: its entropy is near its loss, whatever
-# the text and the stage (.92 to 1.04 of it in runs of the tests, beside a reward too). One that is trained to fool the discriminator alone puts everything
-# on few tokens and loses many nats with them. Half is far from both; below 1 nat of loss nothing can be said.
+# A generator that is trained on likelihood is as unsure as it is wrong: its entropy is near its loss, whatever the text and the
+# stage (.92 to 1.04 of it in a small run with a reward beside likelihood). One that only fools the discriminator puts everything
+# on few tokens and loses many nats with them. Half is far from both; where less than 1 nat is lost, the text is simply known.
 COLLAPSED_ENTROPY_SHARE = 0.5
 COLLAPSED_ENTROPY_NATS = 1.0
 GRADIENT_EXPLOSION = 50.0
@@ -177,7 +177,7 @@ def rtd_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
 def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures of a masked language model from summed `mlm_totals`; {} where nothing was drawn.
 
-    `mlm_loss` in nats per drawn position, and so is `generator_entropy`, the mean of -log p of the tokens that were sampled, where
+    `mlm_loss` in nats per drawn position, and so is `generator_entropy`, the mean of -log p of the sampled tokens, where
     `totals` have its sum, `sampled_nll`; `drawn_at_00` ... `drawn_at_15`: how often a column of that sixteenth of the row was
     drawn, relative to uniform drawing (1), reported where enough draws were expected; `position_uniformity`: the least of them.
     """
@@ -238,8 +238,8 @@ def judge(
 
     "discriminator" is judged by its gain over the prior, any other network by `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
-    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed generator) are told at
-    once.
+    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed
+    generator) are told at once.
 
     Args:
         history: `step` events in order, with `figures`, `grad_norm` by network and `phase`, as emitted or as read from the log;
