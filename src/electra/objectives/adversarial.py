@@ -10,8 +10,8 @@ A sampled token has no gradient. Two estimators stand in for it:
     reinforce        (the paper's) (R - b) grad log p(token), with the baseline b = -log sigmoid(w . h), h the generator's last
                      hidden state there. w learns by cross entropy between sigmoid(w . h) and exp(-R), the probability that the
                      discriminator gave to the truth; h gets no gradient from it.
-    gumbel-softmax   (straight-through; Jang et al., 2017) the token is argmax(logits + Gumbel noise); the discriminator reads its
-                     embedding, and backwards the embeddings' mean under softmax((logits + noise) / temperature).
+    gumbel-softmax   (straight-through; Jang et al., 2017) the token is argmax(logits + Gumbel noise); the discriminator reads
+                     its embedding, and backwards the embeddings' mean under softmax((logits + noise) / temperature).
                      The discriminator's gradient at those embeddings is taken by itself, in the one forward pass that detection
                      trains on, so that no weight of the discriminator gets any of it.
 

@@ -54,7 +54,7 @@ GENERATOR_MARGIN = 0.5
 DIVERGED_MLM_NATS = 1.0
 DIVERGED_FACTOR = 1.5
 # A generator that is trained on likelihood is as unsure as it is wrong: its entropy is near its loss, whatever the text and the
-# stage (.92 to 1.04 of it in a small run with a reward beside likelihood). One that only fools the discriminator puts everything
+# stage (.92 to 1.04 of it in a small run with a reward beside likelihood). One that only fools the discriminator puts all
 # on few tokens and loses many nats with them. Half is far from both; where less than 1 nat is lost, the text is simply known.
 COLLAPSED_ENTROPY_SHARE = 0.5
 COLLAPSED_ENTROPY_NATS = 1.0
