@@ -25,3 +25,9 @@ def test_masked_language_modelling(learn: Learn, grammar: Grammar, family: str) 
 def test_replaced_token_detection(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd")
     assert figures["prior_gain"] > 0.05
+
+
+@pytest.mark.parametrize(("family", "estimator"), [("classic", "reinforce"), ("modern", "gumbel-softmax")])
+def test_an_adversarial_generator_beside_likelihood(learn: Learn, family: str, estimator: str) -> None:
+    figures = learn(family, "objective.type=adversarial", "objective.mle_weight=1", f"objective.estimator={estimator}")
+    assert figures["prior_gain"] > 0.05

@@ -39,6 +39,8 @@ _MEANING = {
     "precision": "found tokens that were replaced, at probability .5",
     "replaced_share": "tokens that the generator changed",
     "token_rms": "how much the hidden states of a row differ; near 0 = collapsed",
+    "generator_entropy": "how unsure the generator is, nats per drawn position; collapsed where it is far below its loss",
+    "reward": "adversarial: cross entropy of the discriminator at drawn positions, nats",
     "position_uniformity": "least drawn sixteenth of the row, relative to uniform drawing",
 }
 _TITLE = {
@@ -49,6 +51,8 @@ _TITLE = {
     "auc": "Discriminator: ROC-AUC",
     "average_precision": "Discriminator: average precision",
     "token_rms": "Discriminator: token RMS",
+    "generator_entropy": "Generator: entropy",
+    "reward": "Generator: reward",
 }
 LEVELS = {
     "prior_gain": {"healthy": HEALTHY_GAIN, "collapsed": 0.0},

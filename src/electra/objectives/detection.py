@@ -1,7 +1,7 @@
 """Telling replaced tokens from original ones: the discriminator, and the text that it reads.
 
 Replaced token detection is one objective that uses this; its variants put other tokens in, or learn from other positions.
-Shapes: N drawn positions; "token shape" is [B, L] or [T].
+Shapes: N drawn positions, E embedding size; "token shape" is [B, L] or [T].
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ class Discriminator(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits shaped as `tokens`, fp32, and the hidden states they were read from."""
-        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
+    def forward(self, batch: Batch, tokens: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits shaped as `tokens`, fp32, and the hidden states they were read from.
+
+        Args:
+            shift: token shape + [E], added to the embeddings before their norm.
+        """
+        embedded = None if shift is None else self.encoder.embeddings(tokens, batch.positions, batch.types, shift)
+        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout, embeddings=embedded)
         return self.head(hidden).float(), hidden
 
 
@@ -65,9 +70,9 @@ class Detected:
     totals: dict[str, Tensor]
 
 
-def detect(discriminator: Discriminator, batch: Batch, corrupted: Corrupted) -> Detected:
-    """Run the discriminator over `corrupted`; one forward pass."""
-    logits, hidden = discriminator(batch, corrupted.tokens)
+def detect(discriminator: Discriminator, batch: Batch, corrupted: Corrupted, shift: Tensor | None = None) -> Detected:
+    """Run the discriminator over `corrupted`; one forward pass. `shift` as in `Discriminator.forward`."""
+    logits, hidden = discriminator(batch, corrupted.tokens, shift)
     real = batch.layout.real.to(logits.dtype)
     loss = F.binary_cross_entropy_with_logits(logits, corrupted.replaced.to(logits.dtype), reduction="none") * real
     return Detected(logits=logits, loss=loss, totals=rtd_totals(logits, corrupted.replaced, hidden, batch.layout))

@@ -1,7 +1,7 @@
 """A masked language model: an encoder and its head, with vocabulary logits only where they are asked for.
 
 The generator of ELECTRA is one, and so is the encoder of the `mlm` objective. Shapes: T tokens of the flattened batch,
-N = B * K drawn positions, E embedding size.
+N = B * K drawn positions, D hidden size, E embedding size.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class MaskedLanguageModel(nn.Module):
 
     def forward(
         self, batch: Batch, tokens: Tensor, position_N: Tensor, original_N: Tensor, uniform_N: Tensor | None, temperature: float
-    ) -> Guess:
-        """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`; see `guess`."""
+    ) -> tuple[Guess, Tensor]:
+        """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`, see `guess`; and the
+        hidden states [N, D] it was read from."""
         hidden_ND = self.encoder(tokens, batch.positions, batch.types, batch.layout, at=position_N)
         hidden_NE = self.head.transform(hidden_ND)
-        return guess(hidden_NE, self.encoder.embeddings.table, self.head.bias, original_N, uniform_N, temperature)
+        table_VE = self.encoder.embeddings.table
+        return guess(hidden_NE, table_VE, self.head.bias, original_N, uniform_N, temperature), hidden_ND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +44,13 @@ class Filled:
         position_N: flat positions; entries of weight 0 only fill the shape.
         weight_N: 1 where the position was drawn, 0 where it fills up.
         guess: what the model says there.
+        hidden_ND: the encoder's last hidden states there.
     """
 
     position_N: Tensor
     weight_N: Tensor
     guess: Guess
+    hidden_ND: Tensor
 
     @property
     def loss(self) -> Tensor:
@@ -66,8 +70,8 @@ def fill(
     position_N = batch.targets["drawn"].view(-1)
     original_N = batch.tokens.view(-1).index_select(0, position_N)
     masked = put(batch.tokens, position_N, torch.full_like(original_N, mask_id), batch.targets["is_mask"].view(-1))
-    guessed = model(batch, masked, position_N, original_N, uniform_N, temperature)
-    return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed)
+    guessed, hidden_ND = model(batch, masked, position_N, original_N, uniform_N, temperature)
+    return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed, hidden_ND=hidden_ND)
 
 
 def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:

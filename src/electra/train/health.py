@@ -53,6 +53,11 @@ GENERATOR_MARGIN = 0.5
 # a loss that has risen this far above its best
 DIVERGED_MLM_NATS = 1.0
 DIVERGED_FACTOR = 1.5
+# A generator that is trained on likelihood is as unsure as it is wrong: its entropy is near its loss, whatever the text and the
+# stage (.92 to 1.04 of it in a small run with a reward beside likelihood). One that only fools the discriminator puts all
+# on few tokens and loses many nats with them. Half is far from both; where less than 1 nat is lost, the text is simply known.
+COLLAPSED_ENTROPY_SHARE = 0.5
+COLLAPSED_ENTROPY_NATS = 1.0
 GRADIENT_EXPLOSION = 50.0
 # how many step events a verdict looks back on, and the least that a fault needs
 RECENT = 5
@@ -172,7 +177,8 @@ def rtd_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
 def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures of a masked language model from summed `mlm_totals`; {} where nothing was drawn.
 
-    `mlm_loss` in nats per drawn position; `drawn_at_00` ... `drawn_at_15`: how often a column of that sixteenth of the row was
+    `mlm_loss` in nats per drawn position, and so is `generator_entropy`, the mean of -log p of the sampled tokens, where
+    `totals` have its sum, `sampled_nll`; `drawn_at_00` ... `drawn_at_15`: how often a column of that sixteenth of the row was
     drawn, relative to uniform drawing (1), reported where enough draws were expected; `position_uniformity`: the least of them.
     """
     drawn = float(totals["mlm_drawn"])
@@ -186,6 +192,8 @@ def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
         if expectation >= EXPECTED_DRAWS
     }
     figures = {"mlm_loss": float(totals["mlm_loss"]) / drawn, "mlm_accuracy": float(totals["mlm_correct"]) / drawn}
+    if "sampled_nll" in totals:
+        figures["generator_entropy"] = float(totals["sampled_nll"]) / drawn
     return {**figures, **({"position_uniformity": min(bars.values())} if bars else {}), **bars}
 
 
@@ -201,6 +209,7 @@ class State(StrEnum):
     NOT_LEARNING = "not learning"
     COLLAPSED = "collapsed"
     GENERATOR_TOO_STRONG = "generator too strong"
+    GENERATOR_COLLAPSED = "generator collapsed"
     MASKS_UNEVEN = "masks uneven"
     DIVERGED = "diverged"
 
@@ -229,7 +238,8 @@ def judge(
 
     "discriminator" is judged by its gain over the prior, any other network by `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
-    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at once.
+    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed
+    generator) are told at once.
 
     Args:
         history: `step` events in order, with `figures`, `grad_norm` by network and `phase`, as emitted or as read from the log;
@@ -244,7 +254,11 @@ def judge(
     verdicts = []
     for network in networks:
         loss = "rtd_loss" if network == "discriminator" else "mlm_loss" if _course(events, "mlm_loss") else "loss"
-        found = _exploded(events, network, loss)
+        found = _not_finite(events, network, loss)
+        if not found and network == "generator":
+            found = _low_entropy(events)  # before its loss, which rises with it
+        if not found:
+            found = _exploded(events, network, loss)
         if not found and network == networks[0]:
             found = _uneven_masks(events)
         if not found and network == "discriminator":
@@ -276,13 +290,32 @@ def _best(values: Sequence[float]) -> float:
     return min(_recent(values[start : start + RECENT]) for start in range(max(1, len(values) - RECENT + 1)))
 
 
-def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
-    """Non-finite numbers, a loss far above its best, or a gradient norm far above its usual size."""
-    losses = _course(events, loss)
-    norms = [float(event["grad_norm"][network]) for event in events if network in event.get("grad_norm", {})]
-    for name, values in ((loss, losses), ("gradient norm", norms)):
+def _norms(events: Sequence[Mapping[str, Any]], network: str) -> list[float]:
+    return [float(event["grad_norm"][network]) for event in events if network in event.get("grad_norm", {})]
+
+
+def _not_finite(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
+    for name, values in ((loss, _course(events, loss)), ("gradient norm", _norms(events, network))):
         if values and not math.isfinite(values[-1]):
             return State.DIVERGED, f"{name} is {values[-1]}"
+    return None
+
+
+def _low_entropy(events: Sequence[Mapping[str, Any]]) -> _Found | None:
+    """The generator is far surer than it is right: it says few tokens, whatever stood there."""
+    course = _course(events, "generator_entropy")
+    if len(course) < EVIDENCE:
+        return None
+    entropy, loss, share = _recent(course), _recent(_course(events, "mlm_loss")), _recent(_course(events, "mlm_accuracy"))
+    if entropy > COLLAPSED_ENTROPY_SHARE * loss or loss - entropy < COLLAPSED_ENTROPY_NATS:
+        return None
+    told = f"its entropy is {entropy:.2f} nats where its loss is {loss:.2f} (accuracy {share:.1%})"
+    return State.GENERATOR_COLLAPSED, f"it is sure of few tokens, and wrong: {told}"
+
+
+def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
+    """A loss far above its best, or a gradient norm far above its usual size."""
+    losses, norms = _course(events, loss), _norms(events, network)
     if len(losses) >= RECENT + EVIDENCE:
         now, best = _recent(losses), _best(losses)
         limit = best + DIVERGED_MLM_NATS if loss == "mlm_loss" else best * DIVERGED_FACTOR
