@@ -47,6 +47,8 @@ COLLAPSED_RMS = 1e-3
 # below this share even a perfect discriminator gains little: H(.01) = .056 nats
 MIN_REPLACED_SHARE = 0.01
 MIN_UNIFORMITY = 0.5
+# above this share of found fakes a generator gives its discriminator nothing to learn
+MAX_FAKES_FOUND = 0.99
 # nats above / below the entropy of single tokens
 PLATEAU_MARGIN = 0.1
 GENERATOR_MARGIN = 0.5
@@ -227,7 +229,8 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" is judged by its gain over the prior, any other network by `mlm_loss`, or by `loss` where there is none.
+    "discriminator" is judged by its gain over the prior, a "generator" of latent fakes by how many pass, any other network by
+    `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
     comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at once.
 
@@ -244,6 +247,8 @@ def judge(
     verdicts = []
     for network in networks:
         loss = "rtd_loss" if network == "discriminator" else "mlm_loss" if _course(events, "mlm_loss") else "loss"
+        fakes = network == "generator" and bool(_course(events, "fakes_found"))
+        loss = "generator_loss" if fakes else loss
         found = _exploded(events, network, loss)
         if not found and network == networks[0]:
             found = _uneven_masks(events)
@@ -251,6 +256,8 @@ def judge(
             found = _discriminator(events, warmup_done, unigram_entropy)
         elif not found and loss == "mlm_loss":
             found = _masked_language_model(events, warmup_done, unigram_entropy)
+        elif not found and fakes:
+            found = _latent_generator(events, warmup_done)
         elif not found:
             found = _supervised(events, warmup_done)
         verdicts.append(Verdict(network=network, state=found[0], reason=found[1]))
@@ -283,7 +290,7 @@ def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _
     for name, values in ((loss, losses), ("gradient norm", norms)):
         if values and not math.isfinite(values[-1]):
             return State.DIVERGED, f"{name} is {values[-1]}"
-    if len(losses) >= RECENT + EVIDENCE:
+    if len(losses) >= RECENT + EVIDENCE and loss != "generator_loss":  # who plays against another may lose ground
         now, best = _recent(losses), _best(losses)
         limit = best + DIVERGED_MLM_NATS if loss == "mlm_loss" else best * DIVERGED_FACTOR
         # a falling share of replaced tokens lowers the loss by itself, so a risen one counts only below the prior
@@ -361,3 +368,12 @@ def _supervised(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Foun
     now = _recent(losses)
     told = f"loss {number(now)}, at the start {number(losses[0])}"
     return (State.HEALTHY if now < losses[0] else State.NOT_LEARNING), told
+
+
+def _latent_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """A generator of fakes that are all found teaches nothing (more)."""
+    found = _recent(_course(events, "fakes_found"))
+    told = f"{found:.1%} of the fakes are found, {_recent(_course(events, 'texts_kept')):.1%} of the texts pass"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    return (State.HEALTHY if found <= MAX_FAKES_FOUND else State.LEARNING), told
