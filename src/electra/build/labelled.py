@@ -108,8 +108,7 @@ def read_unlabelled(task: TrainableTask, config: DataConfig, dev: Sequence[Examp
         dev: examples of the development file; how many of the texts stand there is among the notes.
 
     Raises:
-        ElectraError: E-C531 the task does not give one label to each text, E-D530 a file without texts; those of the readers
-            and of `both_orders`.
+        ElectraError: E-C531 the task does not give one label to each text; those of the readers and of `both_orders`.
     """
     one_label(task)
     given = config.unlabelled
@@ -117,8 +116,6 @@ def read_unlabelled(task: TrainableTask, config: DataConfig, dev: Sequence[Examp
     texts, hashes, notes = list[Example](), list[str](), list[str]()
     for path in files:
         found, _ = _read(task, path, notes)
-        if not found:
-            raise ElectraError("E-D530", f"data.unlabelled={path}", "holds no text", "give a file with at least one")
         labels = sum(example.target is not None for example in found)
         if labels:
             notes.append(f"{path}: {labels:,} labels are not looked at, as the file is data.unlabelled")

@@ -47,7 +47,7 @@ COLLAPSED_RMS = 1e-3
 # below this share even a perfect discriminator gains little: H(.01) = .056 nats
 MIN_REPLACED_SHARE = 0.01
 MIN_UNIFORMITY = 0.5
-# above this share of found fakes a generator gives its discriminator nothing to learn
+# above this share of found fakes, or below the rest, they teach nothing
 MAX_FAKES_FOUND = 0.99
 # nats above / below the entropy of single tokens
 PLATEAU_MARGIN = 0.1
@@ -371,9 +371,9 @@ def _supervised(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Foun
 
 
 def _latent_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
-    """A generator of fakes that are all found teaches nothing (more)."""
+    """While all fakes are found, or none, they teach the discriminator nothing."""
     found = _recent(_course(events, "fakes_found"))
     told = f"{found:.1%} of the fakes are found, {_recent(_course(events, 'texts_kept')):.1%} of the texts pass"
     if len(events) < EVIDENCE or not warmup_done:
         return State.WARMING_UP, told
-    return (State.HEALTHY if found <= MAX_FAKES_FOUND else State.LEARNING), told
+    return (State.HEALTHY if 1 - MAX_FAKES_FOUND <= found <= MAX_FAKES_FOUND else State.LEARNING), told
