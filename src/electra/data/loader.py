@@ -298,7 +298,7 @@ class ExampleLoader:
         for place in range(self.steps_per_epoch):
             lengths = self._lengths[self._step_examples(0, place)]
             for part in _cut(lengths, self.micro_tokens, self._longest):
-                positions += (part.stop - part.start) * _bucket(int(lengths[part.stop - 1]), self._longest)
+                positions += (part.stop - part.start) * bucket(int(lengths[part.stop - 1]), self._longest)
         return 1 - float(self._lengths.sum()) / positions
 
     @property
@@ -307,15 +307,18 @@ class ExampleLoader:
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
         """The micro-batches of one process in one step; none where the rest of an epoch is smaller than `world_size`."""
+        items, keys = self.rows(step, rank, world_size)
+        lengths = np.array([len(item.tokens) for item in items], dtype=np.int64)
+        for part in [slice(None)] if self.whole and items else _cut(lengths, self.micro_tokens, self._longest):
+            length = bucket(int(lengths[part][-1]), self._longest)
+            yield collate(items[part], length, self.pad_id, self.packed), Noise(keys[part])
+
+    def rows(self, step: int, rank: int, world_size: int) -> tuple[list[Encoded], npt.NDArray[np.uint64]]:
+        """The examples of one process in one step, by rising length, and the keys of their noise."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._step_examples(epoch, place)[rank::world_size]  # strided: every process gets short and long ones
-        lengths = self._lengths[chosen]
-        for part in [slice(None)] if self.whole and len(chosen) else _cut(lengths, self.micro_tokens, self._longest):
-            numbers = chosen[part]
-            items = [self.examples[int(number)] for number in numbers]
-            length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
-            noise = Noise(numbers.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch)))
-            yield collate(items, length, self.pad_id, self.packed), noise
+        keys = chosen.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch))
+        return [self.examples[int(number)] for number in chosen], keys
 
     def epochs(self, step: int) -> dict[str, float]:
         """How often the examples have been seen when step `step` begins, up to the epoch's odd batch."""
@@ -370,10 +373,10 @@ def in_order(
     for part in reversed(_cut(lengths[order], batch_tokens, longest)):
         numbers = order[part]
         items = [examples[int(number)] for number in numbers]
-        yield numbers, collate(items, _bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
+        yield numbers, collate(items, bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
 
 
-def _bucket(length: int, longest: int) -> int:
+def bucket(length: int, longest: int) -> int:
     """The padded length: the next multiple of 8, but never more than the longest of all needs."""
     return min(-(-length // _BUCKET) * _BUCKET, longest)
 
@@ -383,7 +386,7 @@ def _cut(rising_lengths: npt.NDArray[np.int64], budget: int, longest: int) -> li
     parts: list[slice] = []
     begin = 0
     for end in range(1, len(rising_lengths) + 1):
-        if end == len(rising_lengths) or (end + 1 - begin) * _bucket(int(rising_lengths[end]), longest) > budget:
+        if end == len(rising_lengths) or (end + 1 - begin) * bucket(int(rising_lengths[end]), longest) > budget:
             parts.append(slice(begin, end))
             begin = end
     return parts

@@ -47,6 +47,8 @@ COLLAPSED_RMS = 1e-3
 # below this share even a perfect discriminator gains little: H(.01) = .056 nats
 MIN_REPLACED_SHARE = 0.01
 MIN_UNIFORMITY = 0.5
+# above this share of found fakes, or below the rest, they teach nothing
+MAX_FAKES_FOUND = 0.99
 # nats above / below the entropy of single tokens
 PLATEAU_MARGIN = 0.1
 GENERATOR_MARGIN = 0.5
@@ -236,7 +238,8 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" is judged by its gain over the prior, any other network by `mlm_loss`, or by `loss` where there is none.
+    "discriminator" is judged by its gain over the prior, a "generator" of latent fakes by how many pass, any other network by
+    `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
     comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed
     generator) are told at once.
@@ -254,6 +257,8 @@ def judge(
     verdicts = []
     for network in networks:
         loss = "rtd_loss" if network == "discriminator" else "mlm_loss" if _course(events, "mlm_loss") else "loss"
+        fakes = network == "generator" and bool(_course(events, "fakes_found"))
+        loss = "generator_loss" if fakes else loss
         found = _not_finite(events, network, loss)
         if not found and network == "generator":
             found = _low_entropy(events)  # before its loss, which rises with it
@@ -265,6 +270,8 @@ def judge(
             found = _discriminator(events, warmup_done, unigram_entropy)
         elif not found and loss == "mlm_loss":
             found = _masked_language_model(events, warmup_done, unigram_entropy)
+        elif not found and fakes:
+            found = _latent_generator(events, warmup_done)
         elif not found:
             found = _supervised(events, warmup_done)
         verdicts.append(Verdict(network=network, state=found[0], reason=found[1]))
@@ -316,7 +323,7 @@ def _low_entropy(events: Sequence[Mapping[str, Any]]) -> _Found | None:
 def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
     """A loss far above its best, or a gradient norm far above its usual size."""
     losses, norms = _course(events, loss), _norms(events, network)
-    if len(losses) >= RECENT + EVIDENCE:
+    if len(losses) >= RECENT + EVIDENCE and loss != "generator_loss":  # who plays against another may lose ground
         now, best = _recent(losses), _best(losses)
         limit = best + DIVERGED_MLM_NATS if loss == "mlm_loss" else best * DIVERGED_FACTOR
         # a falling share of replaced tokens lowers the loss by itself, so a risen one counts only below the prior
@@ -394,3 +401,12 @@ def _supervised(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Foun
     now = _recent(losses)
     told = f"loss {number(now)}, at the start {number(losses[0])}"
     return (State.HEALTHY if now < losses[0] else State.NOT_LEARNING), told
+
+
+def _latent_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """While all fakes are found, or none, they teach the discriminator nothing."""
+    found = _recent(_course(events, "fakes_found"))
+    told = f"{found:.1%} of the fakes are found, {_recent(_course(events, 'texts_kept')):.1%} of the texts pass"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    return (State.HEALTHY if 1 - MAX_FAKES_FOUND <= found <= MAX_FAKES_FOUND else State.LEARNING), told
