@@ -79,7 +79,7 @@ def test_a_masked_step_says_one_position_earlier(training: Training) -> None:
     tokens = batch.tokens.clone()
     tokens.view(-1)[drawn[batch.targets["is_mask"].view(-1)]] = objective.mask_id
     encoder, head = objective.model.encoder, objective.model.head
-    hidden = encoder(tokens, batch.positions, batch.types, batch.layout).flatten(0, 1)
+    hidden = encoder(tokens, batch.positions, torch.zeros_like(tokens), batch.layout).flatten(0, 1)
     logits = head(hidden[drawn[used] - 1], encoder.embeddings.table)
     expected = F.cross_entropy(logits, batch.tokens.view(-1)[drawn[used]], reduction="sum")
     torch.testing.assert_close(objective(batch, noise, MASKED).terms["masked"].total, expected, rtol=1e-4, atol=1e-4)

@@ -2,9 +2,9 @@
 
 In: a batch. Out: one term. In a *causal* step a token sees itself and those before it, and the cross entropy is a mean over
 all tokens that have one before them in their document. In a *masked* step (GPT-BERT, Charpentier and Samuel, 2024) drawn
-positions are masked, every token sees its whole document, and what stood at a drawn position is said one position earlier: so one
-network with one head does both, and is a generator as well as an encoder. Whether a step is the one or the other depends on its number
-alone, such that of any number of steps `masked_share` are masked, as evenly as can be.
+positions are masked, every token sees its whole document, and what stood at a drawn position is said one position earlier: so
+one network with one head does both, and is a generator as well as an encoder. Whether a step is the one or the other depends on
+its number alone, such that of any number of steps `masked_share` are masked, as evenly as can be.
 
 Shapes: T tokens of the flattened batch, N = B * K drawn positions.
 """

@@ -42,8 +42,11 @@ class CausalLanguageModel(nn.Module):
         self.encoder, self.head = encoder, head
 
     def forward(self, batch: Batch, tokens: Tensor, layout: Layout, position_N: Tensor, next_N: Tensor) -> Guess:
-        """What it says at flat `position_N` of `tokens` about the token behind, `next_N`, where `layout` says who sees whom."""
-        hidden_ND = self.encoder(tokens, batch.positions, batch.types, layout, at=position_N)
+        """What it says at flat `position_N` of `tokens` about the token behind, `next_N`, where `layout` says who sees whom.
+
+        All tokens are of type 0, as those that it will generate.
+        """
+        hidden_ND = self.encoder(tokens, batch.positions, torch.zeros_like(batch.types), layout, at=position_N)
         return guess(self.head.transform(hidden_ND), self.encoder.embeddings.table, self.head.bias, next_N)
 
 
