@@ -18,6 +18,7 @@ from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
 from electra.models.model_dir import ModelDir, Provenance
 from electra.models.modern import ModernConfig
 from electra.objectives.adversarial import Adversarial, AdversarialConfig
+from electra.objectives.causal import Causal, CausalConfig
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
 from electra.objectives.rtd import Rtd, RtdConfig
@@ -36,8 +37,11 @@ class PretrainInitConfig(InitConfig):
     generator: str = "lowest-layers"
 
 
-ObjectiveConfig = Annotated[MlmConfig | RtdConfig | AdversarialConfig, Field(discriminator="type")]
-PretrainObjective = Mlm | Rtd | Adversarial
+ObjectiveConfig = Annotated[
+    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig,
+    Field(discriminator="type"),
+]
+PretrainObjective = Mlm | Rtd | Adversarial | Causal
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -80,7 +84,7 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
 
 
 def build_objective(
-    config: MlmConfig | RtdConfig | AdversarialConfig,
+    config: ObjectiveConfig,
     encoder: AnyEncoderConfig,
     generator: GeneratorConfig,
     init: PretrainInitConfig,

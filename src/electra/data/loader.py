@@ -236,7 +236,8 @@ class PretrainLoader:
         drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise, word_starts)
         index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
         targets = {"drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask, "candidates": allowed}
-        return grid.batch(targets, {"drawn": float(drawn.weight.sum())}), noise
+        counts = {"drawn": float(drawn.weight.sum()), "continued": float((grid.real & ~grid.first).sum())}
+        return grid.batch(targets, counts), noise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,18 +114,16 @@ class State:
     Args:
         own: [layers, 2, N, H, M, K], keys and values of the tokens so far; `length` of M are filled.
         length: tokens so far, the same for all hypotheses.
+        sources: how many; each has as many hypotheses, side by side.
         source: of each layer, [2, B, H, S, K]; empty for a language model.
         bias_B11S: 0 or -inf, for padding of the sources; None for a language model.
     """
 
     own: Tensor
     length: int
+    sources: int
     source: list[Tensor]
     bias_B11S: Tensor | None
-
-    @property
-    def hypotheses(self) -> int:
-        return self.own.shape[2]
 
     def reorder(self, index_N: Tensor) -> None:
         """Take the hypotheses `index_N`, int64, in this order; each must be of the same source as the one it replaces."""
@@ -134,6 +132,14 @@ class State:
     def repeat(self, times: int) -> None:
         """Put `times` hypotheses side by side in the place of each."""
         self.own = self.own.repeat_interleave(times, dim=2)
+
+    def keep(self, sources: list[int]) -> None:
+        """Go on with these sources and their hypotheses only."""
+        each = self.own.shape[2] // self.sources
+        self.own = self.own[:, :, [source * each + place for source in sources for place in range(each)]]
+        self.source = [each[:, sources] for each in self.source]
+        self.bias_B11S = None if self.bias_B11S is None else self.bias_B11S[sources]
+        self.sources = len(sources)
 
 
 class Decoder(nn.Module):
@@ -226,7 +232,8 @@ class Decoder(nn.Module):
         shape = (config.num_hidden_layers, 2, sources, config.num_attention_heads, room,
                  config.hidden_size // config.num_attention_heads)  # fmt: skip
         kind = source[0].dtype if source else weight.dtype
-        return State(own=torch.zeros(shape, dtype=kind, device=weight.device), length=0, source=source, bias_B11S=bias)
+        own = torch.zeros(shape, dtype=kind, device=weight.device)
+        return State(own=own, length=0, sources=sources, source=source, bias_B11S=bias)
 
     def prefill(self, tokens_NT: Tensor, state: State) -> Tensor:
         """Append the first tokens, as many to each hypothesis, to an empty state; logits of the next token, fp32 [N, V]."""

@@ -48,6 +48,10 @@ class MlmHead(nn.Module):
         return F.linear(self.transform(hidden), table_VE, self.bias)
 
 
+class CausalHead(MlmHead):
+    """The same layers, which say at each token what comes next."""
+
+
 class RtdHead(nn.Module):
     """One score per token: positive = replaced.
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Noise
+from electra.contracts import Batch, Layout, Noise
 from electra.models.encoder import Encoder
-from electra.models.heads import MlmHead
+from electra.models.heads import CausalHead, MlmHead
 from electra.objectives.vocabulary import Guess, guess
 from electra.train.health import mlm_totals
 
@@ -34,6 +34,22 @@ class MaskedLanguageModel(nn.Module):
         hidden_NE = self.head.transform(hidden_ND)
         table_VE = self.encoder.embeddings.table
         return guess(hidden_NE, table_VE, self.head.bias, original_N, uniform_N, temperature), hidden_ND
+
+
+class CausalLanguageModel(nn.Module):
+    """Encoder and causal head, tied to the encoder's token table."""
+
+    def __init__(self, encoder: Encoder, head: CausalHead) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, batch: Batch, tokens: Tensor, layout: Layout, position_N: Tensor, next_N: Tensor) -> Guess:
+        """What it says at flat `position_N` of `tokens` about the token behind, `next_N`, where `layout` says who sees whom.
+
+        All tokens are of type 0, as those that it will generate.
+        """
+        hidden_ND = self.encoder(tokens, batch.positions, torch.zeros_like(batch.types), layout, at=position_N)
+        return guess(self.head.transform(hidden_ND), self.encoder.embeddings.table, self.head.bias, next_N)
 
 
 @dataclass(frozen=True, kw_only=True)
