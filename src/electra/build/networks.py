@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,8 +15,9 @@ from electra.config import to_tree
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
-from electra.models.model_dir import ModelDir, Provenance
+from electra.models.model_dir import ModelDir, Provenance, network_fingerprint
 from electra.models.modern import ModernConfig
+from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
 from electra.objectives.rtd import Rtd, RtdConfig
@@ -35,8 +36,8 @@ class PretrainInitConfig(InitConfig):
     generator: str = "lowest-layers"
 
 
-ObjectiveConfig = Annotated[MlmConfig | RtdConfig, Field(discriminator="type")]
-PretrainObjective = Mlm | Rtd
+ObjectiveConfig = Annotated[MlmConfig | RtdConfig | DistilConfig, Field(discriminator="type")]
+PretrainObjective = Mlm | Rtd | Distil
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -78,8 +79,17 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
     return source
 
 
+def teacher_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
+    """Of the model directories that the objectives of a run learn from, by "teacher of PHASE"."""
+    return {
+        f"teacher of {name}": network_fingerprint(config.teacher.path)
+        for name, config in objectives.items()
+        if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher)
+    }
+
+
 def build_objective(
-    config: MlmConfig | RtdConfig,
+    config: ObjectiveConfig,
     encoder: AnyEncoderConfig,
     generator: GeneratorConfig,
     init: PretrainInitConfig,
