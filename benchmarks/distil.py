@@ -4,8 +4,9 @@
 
 The teacher is any model directory with a masked language modelling head; the corpus is built with its tokenizer. Students are
 `modern-tiny` with half of its layers in one phase of masked language modelling: `alone`, with the teacher (`joint`,
-`alternating`), and with the average of their own weights (`average`). Same text, same time or same steps; scored on held-out text
-and by SST-2 (equal_budget.py). One JSON per finished arm in benchmarks/results/distil. Equal time wants an otherwise idle machine.
+`alternating`), and with the average of their own weights (`average`). Same text, same time or same steps; scored on held-out
+text and by SST-2 (equal_budget.py). One JSON per finished arm in benchmarks/results/distil. Equal time wants an otherwise idle
+machine.
 """
 
 from __future__ import annotations

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small_budgets import electra
 
 from electra.build.pretrain import PretrainRecipe, Setting
 from electra.config import load
 from electra.demo import outcome
 from electra.models.model_dir import load_model_dir
 from electra.train.loop import Span
+from small_budgets import electra
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = "modern-tiny"
@@ -114,7 +114,8 @@ def measure(settings: Sequence[str], shape: Sequence[str], stop: Sequence[str], 
     models = {name: run / "phases" / name for name in names[:-1]} | {names[-1]: run / "model"}
     return {
         "date": began.date().isoformat(), "settings": [*shape, *settings], "stop": list(stop), "seconds": round(seconds),
-        **outcome(run), "held_out": held_out(models, shape, place.held_out), "sst2": fine_tuned(run / "model", place, work / "tuned"),
+        **outcome(run),
+        "held_out": held_out(models, shape, place.held_out), "sst2": fine_tuned(run / "model", place, work / "tuned"),
         "machine": resolved["machine"], "spans": resolved["spans"],
     }  # fmt: skip
 

@@ -19,7 +19,8 @@ ARMS = {
     "ema": [f"phases.{phase}.average=0.999" for phase in PHASES],
     "wsd": [f"phases.{phase}.optimizer.decay_ratio=0.2" for phase in PHASES],
     "batch-ramp": ["batch.first_rows=4"],
-    "mask-rate-decay": [f"phases.{phase}.objective.masking.{rate}" for phase in PHASES for rate in ("rate=0.3", "final_rate=0.15")],
+    "mask-rate-decay": [f"phases.{phase}.objective.masking.{rate}"
+                        for phase in PHASES for rate in ("rate=0.3", "final_rate=0.15")],
 }  # fmt: skip
 
 
