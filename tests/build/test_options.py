@@ -50,9 +50,7 @@ def test_a_run_exports_the_averages_and_counts_its_rows(
     assert [count / rows[0] for count in rows] == pytest.approx([1, 2, 4, 6, 9, 12, 16, 20], rel=1e-3)
 
 
-def test_stopped_and_resumed_equals_uninterrupted(
-    training_of: Callable[..., Training], tmp_path: Path, micro_rows: int
-) -> None:
+def test_stopped_and_resumed_equals_uninterrupted(training_of: Build, tmp_path: Path) -> None:
     def fresh() -> Training:
         return training_of("test-modern", *OPTIONS, "loop.log_steps=1", steps=6, micro_rows=3)
 
