@@ -39,3 +39,16 @@ def test_causal_language_modelling_mixed_with_masked(learn: Learn, grammar: Gram
     # of six words the first of the three that belong together cannot be known
     assert figures["lm_loss"] < 1.1 * grammar.floor * 2 / 3
     assert figures["masked_loss"] < 0.9 * grammar.floor
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_teacher_and_student(learn: Learn, grammar: Grammar, family: str) -> None:
+    figures = learn(family, "objective.type=distil", "objective.teacher=average", "objective.teacher.decay=0.9", steps=150)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor
+
+
+def test_muon_averages_a_late_decay_and_a_growing_batch(learn: Learn, grammar: Grammar) -> None:
+    settings = ("optimizer.decay_ratio=0.3", "average=0.9", "/batch.first_rows=4")
+    muon = "optimizer={type='muon', lr=2e-2, betas=[0.9,0.98], warmup_ratio=0.1}"
+    figures = learn("modern", "objective.type=mlm", muon, *settings, steps=150)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor

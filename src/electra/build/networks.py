@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,10 +15,11 @@ from electra.config import to_tree
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
-from electra.models.model_dir import ModelDir, Provenance
+from electra.models.model_dir import ModelDir, Provenance, network_fingerprint
 from electra.models.modern import ModernConfig
 from electra.objectives.adversarial import Adversarial, AdversarialConfig
 from electra.objectives.causal import Causal, CausalConfig
+from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
 from electra.objectives.rtd import Rtd, RtdConfig
@@ -38,10 +39,10 @@ class PretrainInitConfig(InitConfig):
 
 
 ObjectiveConfig = Annotated[
-    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig,
+    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = Mlm | Rtd | Adversarial | Causal
+PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -81,6 +82,15 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
         raise ElectraError("E-M450", str(init.from_), f"its encoder differs from the recipe's: {cause}",
                            "add " + " ".join(f"encoder.{name}={theirs[name]}" for name in different))  # fmt: skip
     return source
+
+
+def teacher_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
+    """Of the model directories that the objectives of a run learn from, by "teacher of PHASE"."""
+    return {
+        f"teacher of {name}": network_fingerprint(config.teacher.path)
+        for name, config in objectives.items()
+        if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher)
+    }
 
 
 def build_objective(
