@@ -17,6 +17,7 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
 from electra.models.model_dir import ModelDir, Provenance
 from electra.models.modern import ModernConfig
+from electra.objectives.electric import Electric, ElectricConfig
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
 from electra.objectives.rtd import Rtd, RtdConfig
@@ -35,8 +36,8 @@ class PretrainInitConfig(InitConfig):
     generator: str = "lowest-layers"
 
 
-ObjectiveConfig = Annotated[MlmConfig | RtdConfig, Field(discriminator="type")]
-PretrainObjective = Mlm | Rtd
+ObjectiveConfig = Annotated[MlmConfig | RtdConfig | ElectricConfig, Field(discriminator="type")]
+PretrainObjective = Mlm | Rtd | Electric
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -79,7 +80,7 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
 
 
 def build_objective(
-    config: MlmConfig | RtdConfig,
+    config: MlmConfig | RtdConfig | ElectricConfig,
     encoder: AnyEncoderConfig,
     generator: GeneratorConfig,
     init: PretrainInitConfig,

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches; a GPU wants many more
-_CPU_ROWS, _GPU_ROWS = 16, 1024
+#: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches, so there are more of a
+#: smaller vocabulary; a GPU wants many more
+_CPU_VALUES, _GPU_ROWS = 16 * 30_522, 1024
 #: tokens whose exponentials are summed before they are cumulated (W)
 _BLOCK = 256
 
@@ -34,11 +35,13 @@ class Guess:
         nll_N: fp32, cross entropy against the original token, in nats, with gradient.
         correct_N: bool, no token is more likely than the original.
         sampled_N: int64, a token drawn from the distribution; None where no random numbers were given.
+        sampled_nll_N: fp32, minus the log probability of that token at temperature 1, without gradient.
     """
 
     nll_N: Tensor
     correct_N: Tensor
     sampled_N: Tensor | None
+    sampled_nll_N: Tensor | None
 
 
 def guess(
@@ -61,10 +64,11 @@ def guess(
     device = hidden_NE.device.type
     compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
     with torch.autocast(device, enabled=False):
-        nll_N, correct_N, sampled_N = _Guess.apply(  # type: ignore[no-untyped-call]
+        nll_N, correct_N, *sampled = _Guess.apply(  # type: ignore[no-untyped-call]
             hidden_NE.to(compute), table_VE, bias_V, target_N, uniform_N, temperature
         )
-    return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=None if uniform_N is None else sampled_N)
+    sampled_N, sampled_nll_N = (None, None) if uniform_N is None else sampled
+    return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=sampled_N, sampled_nll_N=sampled_nll_N)
 
 
 class _Guess(torch.autograd.Function):
@@ -77,15 +81,16 @@ class _Guess(torch.autograd.Function):
         target_N: Tensor,
         uniform_N: Tensor | None,
         temperature: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         compute = hidden_NE.dtype
         low_VE = table_VE.to(compute)
         exponential_NV = hidden_NE @ low_VE.t()  # logits at first; the bias is added in fp32, where they are in a cache
-        count, rows = len(hidden_NE), _GPU_ROWS if hidden_NE.is_cuda else _CPU_ROWS
-        size = exponential_NV.shape[1]
+        count, size = exponential_NV.shape
+        rows = _GPU_ROWS if hidden_NE.is_cuda else max(1, _CPU_VALUES // size)
         # zeros beyond the vocabulary fill up the last block
         buffer = hidden_NE.new_zeros(min(rows, count), -(-size // _BLOCK) * _BLOCK, dtype=torch.float32)
         total_N, shifted_N = (hidden_NE.new_empty(count, dtype=torch.float32) for _ in range(2))
+        weight_N = torch.ones_like(total_N)
         sampled_N = torch.empty_like(target_N)
         for begin in range(0, count, rows):
             part = slice(begin, min(begin + rows, count))
@@ -102,12 +107,15 @@ class _Guess(torch.autograd.Function):
                     exponential.pow_(1.0 / temperature)
                     sums_NK = padded.view(len(padded), -1, _BLOCK).sum(-1)
                 sampled_N[part] = _sample(padded, sums_NK, uniform_N[part]).clamp_(max=size - 1)
+                weight_N[part] = exponential.gather(1, sampled_N[part, None])[:, 0]
         ctx.save_for_backward(hidden_NE, low_VE, exponential_NV, total_N, target_N)
         ctx.types = table_VE.dtype, bias_V.dtype
         ctx.set_materialize_grads(False)
         correct_N = shifted_N == 0
-        ctx.mark_non_differentiable(correct_N, sampled_N)
-        return total_N.log() - shifted_N, correct_N, sampled_N
+        # what was drawn has some weight; should rounding ever draw a token of none, its logarithm stays finite
+        sampled_nll_N = total_N.log() - temperature * weight_N.clamp_min(torch.finfo(torch.float32).tiny).log()
+        ctx.mark_non_differentiable(correct_N, sampled_N, sampled_nll_N)
+        return total_N.log() - shifted_N, correct_N, sampled_N, sampled_nll_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
