@@ -25,3 +25,11 @@ def test_masked_language_modelling(learn: Learn, grammar: Grammar, family: str) 
 def test_replaced_token_detection(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd")
     assert figures["prior_gain"] > 0.05
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_electric(learn: Learn, grammar: Grammar, family: str) -> None:
+    """The towers know what follows from the text on both sides; the energies, then, are not far from telling as little."""
+    figures = learn(family, "objective.type=electric", steps=120)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor
+    assert figures["prior_gain"] > -0.1

@@ -2,8 +2,8 @@
 
 In: a loaded model directory, and for each new token the old tokens that stood for it (text/extend_tokenizer.py). Out: the
 same model with one row more for each new token, in the token table of the encoder, in the bias of the masked language
-modelling head, and in those of the generator, or of the noise model, beside it. A new row is the mean of its pieces' rows, so a new word begins
-where its pieces stand together; old rows are what they were.
+modelling head, and in those of the generator, or of the noise model, beside it. A new row is the mean of its pieces' rows,
+so a new word begins where its pieces stand together; old rows are what they were.
 
 Shapes: V tokens, E embedding size.
 """
@@ -58,9 +58,7 @@ def _grown_encoder(encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]
     return larger.eval()
 
 
-def _grown_head(
-    head: MlmHead, encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]], states: int = 1
-) -> MlmHead:
+def _grown_head(head: MlmHead, encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]], states: int = 1) -> MlmHead:
     state = head.state_dict()
     state["bias"] = _with_means(state["bias"], tokens, pieces)
     with torch.device("meta"):

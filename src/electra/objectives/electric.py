@@ -3,20 +3,21 @@
 A network gives each token of a text an energy E, meant as E = -log p^(x_t | all other tokens), without a softmax, so one pass
 over a text gives the pseudo-log-likelihood of all its tokens. It is learnt by noise-contrastive estimation.
 
-In: a batch with drawn positions, and noise. A noise model q (`models.two_tower`) reads the clean text and gives, in one pass, a
-distribution at every position that has not seen the token there. A token is sampled from it at the drawn positions, which
+In: a batch with drawn positions, and noise. A noise model q (`models.two_tower`) reads the clean text and gives, in one pass,
+a distribution at every position that has not seen the token there. A token is sampled from it at the drawn positions, which
 makes x~, and the energy network reads that. A token of x~ is noise if it was *drawn*, also where the sample equals the
-original: with m the probability that a token is drawn, it comes from q with probability m and from the text with 1 - m, so
+original: with m the probability that it is drawn, it comes from q with probability m and from the text with 1 - m, so
 
     P(drawn | x~_t) = m q / (m q + (1 - m) p^)
     z = log odds    = log q - log p^ + log(m / (1 - m)) = E(x~)_t + log q(x~_t | clean context) + log(m / (1 - m))
 
-and the loss is the binary cross entropy with z, without gradient into q. Were its minimum reached with x~'s context for the clean
-one, p^ would be the conditional probability itself, normalised although nothing normalises it (Gutmann & Hyvärinen, 2010).
+and the loss is the binary cross entropy with z, without gradient into q. Were the contexts of x~ those of the clean text, p^
+at the minimum would be the conditional probability itself, normalised although nothing normalises it (Gutmann & Hyvärinen,
+2010).
 
-m is exact: of a row's c candidates k are drawn, each with probability k / c, so odds are k : c - k (the paper's k and n - k;
-its code has the configured rate). A special token is never drawn, m = 0, and its term is 0 whatever its energy: so the sum
-over real tokens is one over candidates, and its mean is over them.
+m is exact: of a row's c candidates k are drawn, each with probability k / c, so the odds are k : c - k (the paper's k and
+n - k; its code has the configured rate). A special token is never drawn, m = 0, and its term is 0 whatever its energy: so the
+sum over real tokens is one over candidates, and its mean is over them.
 
 Out: two terms, cloze (q's cross entropy, mean over all candidates) and NCE (mean over all candidates, weight 50).
 
@@ -90,7 +91,9 @@ class Electric(nn.Module, Objective):
         provenance: what a ModelDir says about where it comes from.
     """
 
-    def __init__(self, generator: TwoTower, discriminator: Discriminator, config: ElectricConfig, provenance: Provenance) -> None:
+    def __init__(
+        self, generator: TwoTower, discriminator: Discriminator, config: ElectricConfig, provenance: Provenance
+    ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
         self.weight, self.provenance = config.weight, provenance
