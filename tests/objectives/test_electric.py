@@ -22,7 +22,9 @@ from electra.models.model_dir import load_model_dir
 from electra.objectives.electric import Electric, ElectricConfig, guess_in_parts, replace_drawn
 from electra.objectives.networks import Networks
 from electra.tasks.energy import energy_network
-from electra.train.loop import Training, sum_of_terms
+from electra.train.checkpoint import Checkpoints, State
+from electra.train.loop import Training, sum_of_terms, train
+from electra.train.machine import StopFlag
 
 ELECTRIC = (
     "phases.rtd.objective.type=electric",
@@ -185,6 +187,21 @@ def test_micro_batches_change_nothing(training_of: Build) -> None:
     torch.testing.assert_close(sums[1], sums[0], rtol=1e-5, atol=1e-5)
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(training_of: Build, tmp_path: Path) -> None:
+    whole, resumed = (
+        training_of("test-classic", *ELECTRIC[:1], "loop.save_minutes=0.0", "loop.keep=3", steps=3, micro_rows=4)
+        for _ in range(2)
+    )
+    whole.checkpoints = Checkpoints(tmp_path, keep=3)
+    train(whole, None, StopFlag())
+    before = whole.module.state_dict()
+    whole.checkpoints.load(whole.checkpoints.path(1), resumed.module, resumed.optimizers)
+    window = {"totals": {}, "tokens": 0.0}
+    train(resumed, State(step=1, phase="rtd", fingerprints={}, window=window, skipped=0), StopFlag())
+    for name, tensor in resumed.module.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
 
 
 def test_masks_and_repetitions_are_refused() -> None:
