@@ -110,14 +110,15 @@ Trained = Callable[..., tuple[Training, dict[str, float]]]
 
 @pytest.mark.soak
 def test_energies_are_the_probabilities_of_the_language(known: Known, train_on: Trained) -> None:
-    """Some 20 seconds on an idle core."""
+    """72 seconds of processor time beside other work; measured: rank .98, errors of .19 and .08 nats."""
     score = learnt(known, train_on, "modern", "1e-2", 800)
     assert score.rank >= 0.95
     assert score.error <= 0.2
 
 
 def test_energies_approach_the_probabilities_of_the_language(known: Known, train_on: Trained) -> None:
-    """A fifth of the steps: far from exact, but far from ignorance, too, which would be rank 0 and 1.1 nats."""
+    """A fifth of the steps; measured: rank .88, errors of .41 and .17 nats."""
     score = learnt(known, train_on, "modern", "1e-2", 150)
-    assert score.rank >= 0.5
-    assert score.error <= 0.8
+    assert score.rank >= 0.8
+    assert score.error <= 0.55
+    assert score.usual <= 0.25
