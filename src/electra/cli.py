@@ -153,6 +153,7 @@ def import_(
     imported = import_model(source, out, generator)
     encoder = imported.encoder.config
     heads = {"masked language model": imported.mlm_head, "discriminator": imported.rtd_head,
+             "energy model": imported.energy_head, "noise model beside it": imported.noise,
              "task head": imported.task_head, "generator beside it": imported.generator}  # fmt: skip
     parts = [name for name, head in heads.items() if head is not None]
     typer.echo(f"{out}: {encoder.type} encoder, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "

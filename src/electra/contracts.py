@@ -105,9 +105,9 @@ class Batch:
         layout: who may attend to whom.
         targets: what an objective learns from, by name. Pre-training: `drawn` int64 [B, K], indices into `tokens.view(-1)`,
             filled up with 0; `drawn_weight` float [B, K], 1 where `drawn` counts; `is_mask` bool [B, K], becomes [MASK];
-            `candidates` bool as tokens, where may be drawn.
+            `candidates` bool as tokens, where may be drawn; `draw_rate` float as tokens, the probability with which it was.
         counts: what the losses of this micro-batch are divided by, by name, known before any forward pass:
-            `rows`, `tokens` (real ones), `continued` (those whose document has one before), `drawn`, `examples` ...
+            `rows`, `tokens` (real ones), `continued` (not the first of their document), `candidates`, `drawn`, `examples` ...
     """
 
     tokens: Tensor

@@ -109,7 +109,11 @@ def test_targets_and_counts_are_what_the_contract_says(loader):
             drawn, weight, is_mask = (batch.targets[name] for name in ("drawn", "drawn_weight", "is_mask"))
             assert drawn.shape == weight.shape == is_mask.shape == (4, round(0.15 * 32))
             assert (drawn.dtype, weight.dtype, is_mask.dtype) == (torch.int64, torch.float32, torch.bool)
-            assert batch.counts == {"rows": 4, "tokens": real.sum().item(), "drawn": weight.sum().item()}
+            candidates, rate = batch.targets["candidates"], batch.targets["draw_rate"]
+            own = {"candidates": candidates.sum().item(), "drawn": weight.sum().item()}
+            assert batch.counts == {"rows": 4, "tokens": real.sum().item(), **own}
+            assert torch.equal(rate > 0, candidates)
+            assert torch.allclose(rate.sum(1), weight.sum(1))
             assert not torch.isin(batch.tokens.view(-1)[drawn[weight > 0]], torch.tensor([PAD, CLS, SEP, MASK])).any()
             assert not drawn[weight == 0].any()
             assert (batch.tokens[~real] == PAD).all()
@@ -132,6 +136,8 @@ def test_packed_holds_what_padded_holds(loader):
             assert isinstance(flat.layout, Packed)
             for name in ("tokens", "positions", "types"):
                 assert torch.equal(getattr(flat, name), getattr(rows, name)[real])
+            for name in ("candidates", "draw_rate"):
+                assert torch.equal(flat.targets[name], rows.targets[name][real])
             used = rows.targets["drawn_weight"] > 0
             assert torch.equal(flat.targets["drawn_weight"] > 0, used)
             assert torch.equal(

@@ -11,8 +11,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from electra.train.loop import Training
 
 KINDS = 8
 SHAPES = {
@@ -52,17 +56,22 @@ class Grammar:
 Learn = Callable[..., dict[str, float]]
 
 
+Build = Callable[[Path, list[str], list[str]], None]
+
+
 @pytest.fixture(scope="session")
-def grammar(tmp_path_factory: pytest.TempPathFactory) -> Grammar:
-    """2,000 documents of two sentences."""
+def language() -> Build:
+    return build_language
+
+
+def build_language(place: Path, words: list[str], documents: list[str]) -> None:
+    """`tokenizer`, `text.txt` and `corpus` in the directory `place`, of a language in which a token is a word."""
     from tokenizers import Tokenizer as Whole
     from tokenizers import decoders, models, pre_tokenizers
 
     from electra.text import build
     from electra.text.tokenizer import load
 
-    place = tmp_path_factory.mktemp("grammar")
-    words = ["the", ".", *(f"{name}{kind}" for name in ("noun", "verb", "object") for kind in range(KINDS))]
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     entries = {entry: number for number, entry in enumerate([*special, *words])}
     whole = Whole(models.WordPiece(entries, unk_token="[UNK]"))
@@ -71,18 +80,26 @@ def grammar(tmp_path_factory: pytest.TempPathFactory) -> Grammar:
     whole.add_special_tokens(special)
     (place / "tokenizer").mkdir()
     whole.save(str(place / "tokenizer" / "tokenizer.json"))
-    lines = sentences(4000)
     text = place / "text.txt"
-    text.write_text("".join(f"{a} {b}\n\n" for a, b in zip(lines[::2], lines[1::2], strict=True)), encoding="utf-8")
+    text.write_text("".join(f"{document}\n\n" for document in documents), encoding="utf-8")
     build.build([text], load(place / "tokenizer"), place / "corpus")
-    return Grammar(corpus=place / "corpus", tokenizer=place / "tokenizer", text=text)
 
 
 @pytest.fixture(scope="session")
-def learn(grammar: Grammar) -> Learn:
-    """Trains an objective on the grammar for seconds; the figures of the last log line."""
+def grammar(tmp_path_factory: pytest.TempPathFactory) -> Grammar:
+    """2,000 documents of two sentences."""
+    place = tmp_path_factory.mktemp("grammar")
+    words = ["the", ".", *(f"{name}{kind}" for name in ("noun", "verb", "object") for kind in range(KINDS))]
+    lines = sentences(4000)
+    build_language(place, words, [f"{a} {b}" for a, b in zip(lines[::2], lines[1::2], strict=True)])
+    return Grammar(corpus=place / "corpus", tokenizer=place / "tokenizer", text=place / "text.txt")
 
-    def trained(family: str, *settings: str, steps: int = 200) -> dict[str, float]:
+
+@pytest.fixture(scope="session")
+def train_on() -> Callable[..., tuple[Training, dict[str, float]]]:
+    """Trains an objective on a corpus for seconds: the trained networks, and the figures of the last log line."""
+
+    def trained(corpus: Path, family: str, *settings: str, steps: int = 200) -> tuple[Training, dict[str, float]]:
         """`settings` of the one phase `try`, such as `objective.type=rtd`, or of the whole recipe with a `/` before them."""
         from electra.build.pretrain import PretrainRecipe, Setting
         from electra.config import load
@@ -92,12 +109,22 @@ def learn(grammar: Grammar) -> Learn:
 
         own = [setting[1:] if setting.startswith("/") else f"phases.try.{setting}" for setting in settings]
         optimizer = [f"phases.try.optimizer.{setting}" for setting in OPTIMIZER]
-        places = [f"corpus.path={grammar.corpus}", f"stop.steps={steps}"]
+        places = [f"corpus.path={corpus}", f"stop.steps={steps}"]
         recipe = load(PretrainRecipe, [], [*places, *SCALE, *SHAPES[family], *optimizer, *own])
         figures: dict[str, float] = {}
-        t = Setting(recipe).training(Span(name="try", first=0, steps=steps), None, 16, False, card=str)
+        t = Setting(recipe).training(Span(name="try", first=0, steps=steps), None, recipe.batch.rows, False, card=str)
         t.log = EventLog(None, [lambda event: figures.update(event["figures"]) if event["event"] == "step" else None])
         train(t, None, StopFlag())
-        return figures
+        return t, figures
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def learn(grammar: Grammar, train_on: Callable[..., tuple[Training, dict[str, float]]]) -> Learn:
+    """Trains an objective on the grammar for seconds; the figures of the last log line."""
+
+    def trained(family: str, *settings: str, steps: int = 200) -> dict[str, float]:
+        return train_on(grammar.corpus, family, *settings, steps=steps)[1]
 
     return trained

@@ -52,3 +52,11 @@ def test_muon_averages_a_late_decay_and_a_growing_batch(learn: Learn, grammar: G
     muon = "optimizer={type='muon', lr=2e-2, betas=[0.9,0.98], warmup_ratio=0.1}"
     figures = learn("modern", "objective.type=mlm", muon, *settings, steps=150)
     assert figures["mlm_loss"] < 0.9 * grammar.floor
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_electric(learn: Learn, grammar: Grammar, family: str) -> None:
+    """The towers know what follows from the text on both sides; the energies, then, are not far from telling as little."""
+    figures = learn(family, "objective.type=electric", steps=120)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor
+    assert figures["prior_gain"] > -0.1

@@ -20,6 +20,7 @@ from electra.models.modern import ModernConfig
 from electra.objectives.adversarial import Adversarial, AdversarialConfig
 from electra.objectives.causal import Causal, CausalConfig
 from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
+from electra.objectives.electric import Electric, ElectricConfig
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
 from electra.objectives.rtd import Rtd, RtdConfig
@@ -39,10 +40,10 @@ class PretrainInitConfig(InitConfig):
 
 
 ObjectiveConfig = Annotated[
-    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig,
+    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig | ElectricConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil
+PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil | Electric
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:

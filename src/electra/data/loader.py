@@ -190,7 +190,11 @@ class PretrainLoader:
         self.mixture.require_rows(self.batch_rows)
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
-        """The micro-batches of one process in one step, with targets `drawn`, `drawn_weight` and `is_mask` as in `Batch`.
+        """The micro-batches of one process in one step, with the targets of pre-training as in `Batch`.
+
+        The draw rate of a row with c candidates of which k are drawn is k / c, exactly, at each of them, whatever the unit of
+        drawing; with replacement it is the expected number of draws.
+
 
         Raises:
             ElectraError: E-C242, the batch cannot be divided among the processes.
@@ -244,9 +248,13 @@ class PretrainLoader:
             word_starts = _filled(np.ones(grid.tokens.shape, np.bool_), [item.targets["word_starts"] for item in items])
         drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise, word_starts)
         index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
-        targets = {"drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask, "candidates": allowed}
-        counts = {"drawn": float(drawn.weight.sum()), "continued": float((grid.real & ~grid.first).sum())}
-        return grid.batch(targets, counts), noise
+        rate_B1 = drawn.weight.sum(1, keepdims=True) / np.maximum(allowed.sum(1, keepdims=True), 1)
+        targets = {
+            "drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask,
+            "candidates": grid.flat(allowed), "draw_rate": grid.flat(np.where(allowed, rate_B1, 0).astype(np.float32)),
+        }  # fmt: skip
+        counts = {"candidates": allowed.sum(), "drawn": drawn.weight.sum(), "continued": (grid.real & ~grid.first).sum()}
+        return grid.batch(targets, {name: float(count) for name, count in counts.items()}), noise
 
 
 @dataclass(frozen=True, kw_only=True)

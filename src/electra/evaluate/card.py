@@ -28,6 +28,14 @@ _USE_PRETRAINED = _USE.format(
 
 model, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")""",
 )
+_USE_ENERGIES = """```python
+from electra.models.model_dir import load_model_dir
+from electra.tasks.energy import energy_network
+
+network = energy_network(load_model_dir("DIR"))  # network(batch): log p of each token given all others, in nats
+```
+
+`DIR` is this directory. In transformers the head's logit is minus this figure."""
 _USE_FINETUNED = _USE.format(
     option="",
     python="""import electra
@@ -66,7 +74,7 @@ def write_card(run_dir: Path) -> str:
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + _use(recipe.get("task")),
+        "## Use\n\n" + _use(recipe),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -77,10 +85,12 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _use(task: Mapping[str, Any] | None) -> str:
-    """How the model is called: by its task."""
+def _use(recipe: Mapping[str, Any]) -> str:
+    """How the model is called: by its task, or by the objective of its last phase."""
+    task = recipe.get("task")
     if task is None:
-        return _USE_PRETRAINED
+        objectives = [phase["objective"]["type"] for phase in recipe["phases"].values() if phase["share"]]
+        return _USE_ENERGIES if objectives[-1] == "electric" else _USE_PRETRAINED
     if task["type"] == "span":
         return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
     return _USE_FINETUNED

@@ -2,8 +2,8 @@
 
 In: a loaded model directory, and for each new token the old tokens that stood for it (text/extend_tokenizer.py). Out: the
 same model with one row more for each new token, in the token table of the encoder, in the bias of the masked language
-modelling head, and in both of the generator beside it. A new row is the mean of its pieces' rows, so a new word begins
-where its pieces stand together; old rows are what they were.
+modelling head, and in those of the generator, or of the noise model, beside it. A new row is the mean of its pieces' rows,
+so a new word begins where its pieces stand together; old rows are what they were.
 
 Shapes: V tokens, E embedding size.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from electra.models.encoder import Encoder, build_encoder
 from electra.models.heads import MlmHead
 from electra.models.model_dir import Generator, ModelDir
+from electra.models.two_tower import TwoTower
 
 
 def grown(model: ModelDir, tokens: int, pieces: Sequence[Sequence[int]]) -> ModelDir:
@@ -28,7 +29,7 @@ def grown(model: ModelDir, tokens: int, pieces: Sequence[Sequence[int]]) -> Mode
         tokens: size of its tokenizer; rows behind them, which padded tables have, are left out.
         pieces: old tokens, at least one, of each new one.
     """
-    generator = model.generator
+    generator, noise = model.generator, model.noise
     return replace(
         model,
         encoder=_grown_encoder(model.encoder, tokens, pieces),
@@ -38,6 +39,12 @@ def grown(model: ModelDir, tokens: int, pieces: Sequence[Sequence[int]]) -> Mode
             encoder=_grown_encoder(generator.encoder, tokens, pieces),
             mlm_head=_grown_head(generator.mlm_head, generator.encoder, tokens, pieces),
         ),
+        noise=noise
+        and TwoTower(
+            _grown_encoder(noise.ltr, tokens, pieces),
+            _grown_encoder(noise.rtl, tokens, pieces),
+            _grown_head(noise.head, noise.ltr, tokens, pieces, states=2),
+        ).eval(),
     )
 
 
@@ -51,11 +58,11 @@ def _grown_encoder(encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]
     return larger.eval()
 
 
-def _grown_head(head: MlmHead, encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]]) -> MlmHead:
+def _grown_head(head: MlmHead, encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]], states: int = 1) -> MlmHead:
     state = head.state_dict()
     state["bias"] = _with_means(state["bias"], tokens, pieces)
     with torch.device("meta"):
-        larger = MlmHead(replace(encoder.config, vocab_size=tokens + len(pieces)))
+        larger = MlmHead(replace(encoder.config, vocab_size=tokens + len(pieces)), states)
     larger.load_state_dict(state, assign=True)
     return larger.eval()
 

@@ -9,6 +9,7 @@ Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N 
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -28,23 +29,26 @@ class MlmHead(nn.Module):
     """Scores over the vocabulary: a transform of the hidden state, times the token table, plus a bias.
 
     The table is the encoder's (`encoder.embeddings.table`) and passed in, not owned.
+
+    Args:
+        states: hidden states that it reads, one behind the other.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig) -> None:
+    def __init__(self, config: ClassicConfig | ModernConfig, states: int = 1) -> None:
         super().__init__()
         classic = isinstance(config, ClassicConfig)
-        self.dense = nn.Linear(config.hidden_size, config.embedding_size, bias=classic)
+        self.dense = nn.Linear(states * config.hidden_size, config.embedding_size, bias=classic)
         self.norm = nn.LayerNorm(config.embedding_size, eps=config.norm_eps, bias=classic)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         initialise(self, std=config.initializer_range)
 
     def transform(self, hidden: Tensor) -> Tensor:
-        """[..., D] -> [..., E]."""
+        """[..., states * D] -> [..., E]."""
         transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
         return transformed
 
     def forward(self, hidden: Tensor, table_VE: Tensor) -> Tensor:
-        """[..., D] -> [..., V]."""
+        """[..., states * D] -> [..., V]."""
         return F.linear(self.transform(hidden), table_VE, self.bias)
 
 
@@ -72,6 +76,16 @@ class RtdHead(nn.Module):
         """[..., D] -> [...]."""
         scores: Tensor = self.output(self.norm(F.gelu(self.dense(hidden))))
         return scores.squeeze(-1)
+
+
+class EnergyHead(RtdHead):
+    """One energy per token, E = -log p^ in nats: the higher, the less likely the token is in its context (Electric).
+
+    A head of the same shape with another meaning. A fresh one gives every token of the vocabulary the probability 1 / V.
+    """
+
+    def __init__(self, config: ClassicConfig | ModernConfig) -> None:
+        super().__init__(config, output_bias=math.log(max(1, config.vocab_size)))
 
 
 class LabelHead(nn.Module):

@@ -37,6 +37,8 @@ _MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "
 #: what transformers calls the kinds of classification, by the type of our task
 PROBLEMS = {"classify": "single_label_classification", "multilabel": "multi_label_classification", "regression": "regression"}
 RTD_LABELS = ("original", "replaced")
+#: a discriminator with these labels has energies: minus log p^ of each token (objectives/electric.py)
+ENERGY_LABELS = ("text", "noise")
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -54,14 +56,15 @@ def to_json(
         classifier_dropout, pooling: of that head.
     """
     if architecture == MODERN_DISCRIMINATOR:
-        architecture, labels = "ModernBertForTokenClassification", RTD_LABELS
+        architecture, labels = "ModernBertForTokenClassification", labels or RTD_LABELS
     tree: Json = {"architectures": [architecture], "dtype": "float32"}
     if labels:
         tree |= {
             "id2label": {str(index): label for index, label in enumerate(labels)},
             "label2id": {label: index for index, label in enumerate(labels)},
-            "classifier_dropout": classifier_dropout,
         }
+        if not architecture.endswith("ForPreTraining"):
+            tree["classifier_dropout"] = classifier_dropout
     fields = {name: value for name, value in recipes.to_tree(config).items() if name != "type"}
     if isinstance(config, ClassicConfig):
         return tree | fields | {"model_type": "electra"} | _CLASSIC_FIXED | {"is_decoder": is_causal(architecture)}
@@ -89,7 +92,7 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ElectraError("E-M220", where, f"architecture {architecture or tree.get('model_type')!r} is not known",
                            f"use a model of one of {', '.join(set(ARCHITECTURES) - {MODERN_DISCRIMINATOR})}")  # fmt: skip
-    if architecture == "ModernBertForTokenClassification" and tree.get("id2label") == dict(zip("01", RTD_LABELS, strict=True)):
+    if architecture == "ModernBertForTokenClassification" and _labels(tree) in (RTD_LABELS, ENERGY_LABELS):
         architecture = MODERN_DISCRIMINATOR
     bert = architecture.startswith("Bert")
     modern = ARCHITECTURES[architecture].family == "modern"
@@ -120,6 +123,16 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
 def is_causal(architecture: str) -> bool:
     """Whether its tokens see only those before them."""
     return architecture.endswith("ForCausalLM")
+
+
+def has_energies(tree: Mapping[str, Any]) -> bool:
+    """Whether the discriminator that a config.json describes is a model of energies."""
+    return _labels(tree) == ENERGY_LABELS
+
+
+def _labels(tree: Mapping[str, Any]) -> tuple[object, ...]:
+    names = tree.get("id2label")
+    return tuple(names.values()) if isinstance(names, dict) and list(names) == list("01") else ()
 
 
 def pooling(tree: Mapping[str, Any], where: str) -> Pooling:

@@ -54,10 +54,11 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         provenance=Provenance(
             tokenizer=tokenizer, card=lambda: f"# {out.name}\n\nImported from the model directory `{name}`.\n"
         ),
-        head=main.mlm_head or main.rtd_head or main.task_head or main.own_head,
+        head=main.mlm_head or main.rtd_head or main.energy_head or main.task_head or main.own_head,
         labels=main.labels,
         problem=main.problem,
         generator=None if beside is None else (beside.encoder, beside.mlm_head),
+        noise=main.noise,
         task=main.task or sentence_transformers.read(Path(source), main.encoder.config.max_position_embeddings),
     )
     return replace(load_model_dir(out), dropped=main.dropped)

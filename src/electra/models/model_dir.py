@@ -4,6 +4,7 @@
     discriminator/                  modern, with an RTD head: ModernBertForTokenClassification; the main weights are then the
                                     bare encoder, whose head would collide with those of later tasks
     generator/                      the generator with its head, so that anyone can go on with the pre-training
+    noise/                          the two towers of a noise model with their head, for the same
     tokenizer.json ...              the tokenizer
     task.json                       what a fine-tuned model does
     head.safetensors                the head of a task for which transformers has no class; the main weights are then the
@@ -37,6 +38,7 @@ from electra.models.heads import (
     CausalHead,
     ChoiceHead,
     ClassificationHead,
+    EnergyHead,
     LabelHead,
     MlmHead,
     Pooling,
@@ -54,12 +56,13 @@ from electra.models.interchange import (
     to_transformers,
 )
 from electra.models.modern import ModernConfig
+from electra.models.two_tower import TwoTower
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
 
 FORMAT, FORMAT_VERSION = "electra model directory", 1
-_OWN_HEAD = "head.safetensors"
+_OWN_HEAD, _TOWERS = "head.safetensors", ("ltr", "rtl")
 _OWN_HEAD_CARD = f"""
 ## In transformers
 
@@ -73,6 +76,7 @@ _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
     CausalHead: ("causal_head", "ForCausalLM"),
     RtdHead: ("rtd_head", "ForPreTraining"),
+    EnergyHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
     ChoiceHead: ("choice_head", "ForMultipleChoice"),
     TwoLayerHead: ("two_layer_head", "ForSequenceClassification"),
@@ -111,10 +115,11 @@ class ModelDir:
     Args:
         path: where it is.
         encoder: the main encoder, `encoder.config` its sizes.
-        mlm_head, rtd_head, causal_head: the heads of pre-training that it has on the main encoder.
+        mlm_head, rtd_head, energy_head, causal_head: the heads of pre-training on the main encoder; it has one at most.
         task_head: the head of a task that it has, if a class of transformers has such a one.
         own_head: the weights of any other task's head, for the task to make a head of.
         generator: the generator beside it.
+        noise: the noise model beside an energy head.
         labels: names of the task head's outputs.
         problem: what these are, in transformers' words (`hf_config.PROBLEMS`), if config.json says so.
         task: task.json.
@@ -126,11 +131,13 @@ class ModelDir:
     mlm_head: MlmHead | None = None
     rtd_head: RtdHead | None = None
     causal_head: CausalHead | None = None
+    energy_head: EnergyHead | None = None
     task_head: TaskHead | None = None
     own_head: Mapping[str, Tensor] | None = None
     labels: tuple[str, ...] = ()
     problem: str | None = None
     generator: Generator | None = None
+    noise: TwoTower | None = None
     task: Mapping[str, Any] | None = None
     dropped: tuple[str, ...] = ()
 
@@ -154,6 +161,7 @@ def save_model_dir(
     head: nn.Module | Mapping[str, Tensor] | None = None,
     labels: Sequence[str] = (),
     generator: tuple[Encoder, MlmHead] | None = None,
+    noise: TwoTower | None = None,
     task: Mapping[str, Any] | None = None,
     problem: str | None = None,
 ) -> None:
@@ -166,6 +174,7 @@ def save_model_dir(
         head: on the main encoder; one that no class of transformers has, or its weights, goes into a file of its own.
         labels: names of the head's outputs, if they have any.
         generator: encoder and head of the generator.
+        noise: the noise model of an energy head.
         task: task.json.
         problem: what the head's outputs are, in transformers' words; None = what `task` says.
 
@@ -180,6 +189,8 @@ def save_model_dir(
         own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
             _write_network(temporary / "generator", f"{_prefix(encoder)}ForMaskedLM", *generator)
+        if noise is not None:
+            _write_noise(temporary / "noise", noise)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
@@ -193,9 +204,11 @@ def _write_main(
 ) -> bool:
     """The main network and its head, each where it belongs; whether the head has a file of its own."""
     prefix = _prefix(encoder)
+    if isinstance(head, EnergyHead):
+        labels = hf_config.ENERGY_LABELS
     if isinstance(head, RtdHead) and prefix == "ModernBert":
         _write_network(directory, "ModernBertModel", encoder)
-        _write_network(directory / "discriminator", MODERN_DISCRIMINATOR, encoder, head)
+        _write_network(directory / "discriminator", MODERN_DISCRIMINATOR, encoder, head, labels)
         return False
     if head is None or type(head) in _HEADS:
         assert head is None or isinstance(head, nn.Module)
@@ -208,6 +221,15 @@ def _write_main(
     if own:
         save_file(_plain(own), directory / _OWN_HEAD, {"format": "pt"})
     return bool(own)
+
+
+def _write_noise(directory: Path, noise: TwoTower) -> None:
+    for name in _TOWERS:
+        tower = noise.get_submodule(name)
+        assert isinstance(tower, Encoder)
+        (directory / name).mkdir(parents=True)
+        _write_network(directory / name, f"{_prefix(tower)}Model", tower)
+    save_file(_plain(noise.head.state_dict()), directory / _OWN_HEAD, {"format": "pt"})
 
 
 def _prefix(encoder: Encoder) -> str:
@@ -273,7 +295,8 @@ def load_model_dir(path: Path) -> ModelDir:
         encoder=main.encoder,
         mlm_head=head if isinstance(head, MlmHead) and not isinstance(head, CausalHead) else None,
         causal_head=head if isinstance(head, CausalHead) else None,
-        rtd_head=head if isinstance(head, RtdHead) else None,
+        rtd_head=head if isinstance(head, RtdHead) and not isinstance(head, EnergyHead) else None,
+        energy_head=head if isinstance(head, EnergyHead) else None,
         task_head=head if isinstance(head, TaskHead) else None,
         own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
         labels=main.labels,
@@ -281,6 +304,7 @@ def load_model_dir(path: Path) -> ModelDir:
         generator=Generator(encoder=beside.encoder, mlm_head=beside.head)
         if beside and isinstance(beside.head, MlmHead)
         else None,
+        noise=_read_noise(path / "noise") if (path / "noise").is_dir() else None,
         task=_read_json(task) if task.is_file() else None,
         dropped=main.dropped,
     )
@@ -354,6 +378,17 @@ def _read_network(directory: Path) -> _Network:
     )  # fmt: skip
 
 
+def _read_noise(directory: Path) -> TwoTower:
+    ltr, rtl = (_read_network(directory / name).encoder for name in _TOWERS)
+    file = directory / _OWN_HEAD
+    head = MlmHead(ltr.config, states=2)
+    state, expected = _read_tensors(file), head.state_dict()
+    if {name: tensor.shape for name, tensor in state.items()} != {name: tensor.shape for name, tensor in expected.items()}:
+        raise ElectraError("E-M205", str(file), "names or shapes are not those of a head on these towers", "save it again")
+    head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    return TwoTower(ltr, rtl, head).eval()
+
+
 def _empty_head(
     prefix: str, config: ClassicConfig | ModernConfig, outputs: int, tree: Mapping[str, Any], where: str
 ) -> nn.Module:
@@ -363,7 +398,7 @@ def _empty_head(
         case "causal_head":
             return CausalHead(config)
         case "rtd_head":
-            return RtdHead(config)
+            return EnergyHead(config) if hf_config.has_energies(tree) else RtdHead(config)
         case "classification_head":
             return ClassificationHead(config, outputs, _classifier_dropout(tree), hf_config.pooling(tree, where))
         case "choice_head":

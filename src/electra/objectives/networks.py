@@ -18,9 +18,10 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
 from electra.models.grow import grown
-from electra.models.heads import CausalHead, MlmHead, RtdHead
+from electra.models.heads import CausalHead, EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir
 from electra.models.modern import ModernConfig
+from electra.models.two_tower import TwoTower
 from electra.models.tying import DeltaEmbeddings, TyingMode, tie
 from electra.objectives.detection import Discriminator
 from electra.objectives.masked import CausalLanguageModel, MaskedLanguageModel
@@ -96,6 +97,40 @@ class Networks:
         elif self.source is not None:
             self.warn("E-M454", f"{self.source.path} has no discriminator head: a fresh one is trained")
         return Discriminator(encoder, head)
+
+    def energy_model(self) -> Discriminator:
+        """The main encoder with a head that has one energy a token."""
+        encoder, head = self.main_encoder(), EnergyHead(self.encoder)
+        if self.source is not None and self.source.energy_head is not None:
+            head.load_state_dict(self.source.energy_head.state_dict())
+        elif self.source is not None:
+            self.warn("E-M454", f"{self.source.path} has no energy head: a fresh one is trained")
+        return Discriminator(encoder, head)
+
+    def noise_model(self) -> TwoTower:
+        """Two towers of the generator's size, not yet tied to anything.
+
+        Raises:
+            ElectraError: as `generator_model`.
+        """
+        config = generator_config(self.encoder, self.generator)
+        towers = TwoTower(build_encoder(config), build_encoder(config), MlmHead(config, states=2))
+        if self.source is None:
+            return towers
+        if self.source.noise is not None:
+            _copy(towers, self.source.noise, "the noise model beside init.from")
+            return towers
+        self.warn("E-M455", f"{self.source.path} has no noise model: it starts from init.generator = {self.init_generator}")
+        if self.init_generator == "lowest-layers":
+            for tower in (towers.ltr, towers.rtl):
+                _copy(tower, self.source.encoder, 'init.generator="lowest-layers"')
+        elif self.init_generator != "fresh":
+            other = self.other(Path(self.init_generator)).noise
+            if other is None:
+                raise ElectraError("E-M452", self.init_generator, "it has no noise model of two towers",
+                                   "name the directory of an electric model")  # fmt: skip
+            _copy(towers, other, self.init_generator)
+        return towers
 
     def generator_model(self) -> MaskedLanguageModel:
         """The generator, not yet tied to anything.

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches; a GPU wants many more
-_CPU_ROWS, _GPU_ROWS = 16, 1024
+#: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches, so there are more of a
+#: smaller vocabulary; a GPU wants many more
+_CPU_VALUES, _GPU_ROWS = 16 * 30_522, 1024
 #: tokens whose exponentials are summed before they are cumulated (W)
 _BLOCK = 256
 
@@ -88,13 +89,13 @@ class _Guess(torch.autograd.Function):
         compute = hidden_NE.dtype
         low_VE = table_VE.to(compute)
         exponential_NV = hidden_NE @ low_VE.t()  # logits at first; the bias is added in fp32, where they are in a cache
-        count, rows = len(hidden_NE), _GPU_ROWS if hidden_NE.is_cuda else _CPU_ROWS
-        size = exponential_NV.shape[1]
+        count, size = exponential_NV.shape
+        rows = _GPU_ROWS if hidden_NE.is_cuda else max(1, _CPU_VALUES // size)
         exact = torch.promote_types(compute, torch.float32)
         # zeros beyond the vocabulary fill up the last block
         buffer = hidden_NE.new_zeros(min(rows, count), -(-size // _BLOCK) * _BLOCK, dtype=exact)
         total_N, shifted_N = (hidden_NE.new_empty(count, dtype=exact) for _ in range(2))
-        sampled_shifted_N = hidden_NE.new_zeros(count, dtype=exact)
+        weight_N = torch.ones_like(total_N)
         sampled_N = torch.empty_like(target_N)
         for begin in range(0, count, rows):
             part = slice(begin, min(begin + rows, count))
@@ -111,14 +112,16 @@ class _Guess(torch.autograd.Function):
                     exponential.pow_(1.0 / temperature)
                     sums_NK = padded.view(len(padded), -1, _BLOCK).sum(-1)
                 sampled_N[part] = _sample(padded, sums_NK, uniform_N[part]).clamp_(max=size - 1)
-                sampled_shifted_N[part] = exponential.gather(1, sampled_N[part, None])[:, 0].log_().mul_(temperature)
+                weight_N[part] = exponential.gather(1, sampled_N[part, None])[:, 0]
         ctx.save_for_backward(hidden_NE, low_VE, exponential_NV, total_N, target_N, sampled_N)
         ctx.types = table_VE.dtype, bias_V.dtype
         ctx.set_materialize_grads(False)
         correct_N = shifted_N == 0
         ctx.mark_non_differentiable(correct_N, sampled_N)
         log_total_N = total_N.log()
-        return log_total_N - shifted_N, correct_N, sampled_N, log_total_N - sampled_shifted_N
+        # what was drawn has some weight; should rounding ever draw a token of none, its logarithm stays finite
+        sampled_nll_N = log_total_N - temperature * weight_N.clamp_min(torch.finfo(exact).tiny).log()
+        return log_total_N - shifted_N, correct_N, sampled_N, sampled_nll_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -70,7 +70,9 @@ EVIDENCE = 3
 
 
 @torch.no_grad()
-def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout) -> dict[str, Tensor]:
+def rtd_totals(
+    logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout, counted: Tensor | None = None
+) -> dict[str, Tensor]:
     """What the discriminator's figures need of one micro-batch.
 
     Args:
@@ -78,6 +80,7 @@ def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout)
         replaced: bool, token shape; the labels.
         hidden: token shape + [D]; the discriminator's last hidden states.
         layout: says which tokens are real.
+        counted: bool, token shape; the tokens that loss and histogram are about; None = all real ones.
 
     Returns:
         `rtd_histogram` int64 [2, LOGIT_BINS] (row 0 originals, row 1 replaced; logits beyond the range fall into the outer
@@ -85,7 +88,8 @@ def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout)
         the squared deviation from the row's mean, averaged over D; a packed document counts as a row).
     """
     scores = logits.float()
-    real, labels = layout.real.reshape(-1), replaced.reshape(-1).long()
+    counted = layout.real if counted is None else counted
+    real, labels = counted.reshape(-1), replaced.reshape(-1).long()
     inside = scores.reshape(-1).clamp(-LOGIT_RANGE, LOGIT_RANGE)
     bins = ((inside + LOGIT_RANGE) * (LOGIT_BINS / (2 * LOGIT_RANGE))).long().clamp(0, LOGIT_BINS - 1)  # nan: to some bin
     # padding goes into a third row, which is cut off: no gather of a data-dependent size
@@ -94,7 +98,7 @@ def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout)
     losses = F.softplus(scores) - scores * replaced
     return {
         "rtd_histogram": histogram,
-        "rtd_loss": torch.where(layout.real, losses, 0.0).sum(),
+        "rtd_loss": torch.where(counted, losses, 0.0).sum(),
         "rtd_deviation": _deviation(hidden, layout),
     }
 
