@@ -25,3 +25,11 @@ def test_masked_language_modelling(learn: Learn, grammar: Grammar, family: str) 
 def test_replaced_token_detection(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd")
     assert figures["prior_gain"] > 0.05
+
+
+@pytest.mark.parametrize("family", ["classic", "modern", "recurrent"])
+def test_real_or_fake(learn: Learn, family: str) -> None:
+    """A sentence whose noun, verb and object do not belong together is a fake."""
+    figures = learn(family, "objective.type=real-or-fake", "objective.masking.rate=0.5", "objective.masking.mask_token_rate=1.0")
+    print(figures)
+    assert figures["auc"] > 0.8

@@ -19,6 +19,7 @@ from electra.models.model_dir import ModelDir, Provenance
 from electra.models.modern import ModernConfig
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
+from electra.objectives.real_or_fake import RealOrFake, RealOrFakeConfig
 from electra.objectives.rtd import Rtd, RtdConfig
 from electra.text.tokenizer import Tokenizer
 
@@ -35,8 +36,8 @@ class PretrainInitConfig(InitConfig):
     generator: str = "lowest-layers"
 
 
-ObjectiveConfig = Annotated[MlmConfig | RtdConfig, Field(discriminator="type")]
-PretrainObjective = Mlm | Rtd
+ObjectiveConfig = Annotated[MlmConfig | RtdConfig | RealOrFakeConfig, Field(discriminator="type")]
+PretrainObjective = Mlm | Rtd | RealOrFake
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -79,7 +80,7 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
 
 
 def build_objective(
-    config: MlmConfig | RtdConfig,
+    config: ObjectiveConfig,
     encoder: AnyEncoderConfig,
     generator: GeneratorConfig,
     init: PretrainInitConfig,

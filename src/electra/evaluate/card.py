@@ -28,6 +28,12 @@ _USE_PRETRAINED = _USE.format(
 
 model, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")""",
 )
+_USE_PRETRAINED_HERE = _USE.format(
+    option=" --task replaced",
+    python="""import electra
+
+electra.load("DIR", "replaced").predict(["a text"])""",
+)
 _USE_FINETUNED = _USE.format(
     option="",
     python="""import electra
@@ -63,10 +69,10 @@ def write_card(run_dir: Path) -> str:
     health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
     health += [f"- {event['network']} (earlier phase): **{event['verdict']}**: {event['reason']}" for event in earlier]
     parts = [
-        "---\nlibrary_name: transformers\ntags:\n- electra\n---",
+        f"---\nlibrary_name: {'electra' if _is_recurrent(run) else 'transformers'}\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + _use(recipe.get("task")),
+        "## Use\n\n" + _use(run),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -77,10 +83,20 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _use(task: Mapping[str, Any] | None) -> str:
+def _is_recurrent(run: Run) -> bool:
+    """The run pre-trained an encoder that transformers does not have."""
+    return bool(run.recipe["resolved"].get("encoder", {}).get("type") == "recurrent")
+
+
+def _use(run: Run) -> str:
     """How the model is called: by its task."""
+    recipe = run.recipe["recipe"]
+    task: Mapping[str, Any] | None = recipe.get("task")
     if task is None:
-        return _USE_PRETRAINED
+        last = [phase for phase in recipe["phases"].values() if phase["share"]][-1]
+        if last["objective"]["type"] == "real-or-fake":
+            return _USE_FINETUNED
+        return _USE_PRETRAINED_HERE if _is_recurrent(run) else _USE_PRETRAINED
     if task["type"] == "span":
         return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
     return _USE_FINETUNED

@@ -1,8 +1,9 @@
 """Heads: what stands on an encoder's hidden states.
 
-Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py). All of
-them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; its heads for labels
-are the output layer alone (paper, section 3.1). `TwoLayerHead` is what transformers trains in their place.
+Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py); recurrent
+encoders, which have none, have those of modern ones. All of them are dense -> GELU -> norm -> output; the classic family has
+biases and lacks the norm in the RTD head; its heads for labels are the output layer alone (paper, section 3.1). `TwoLayerHead`
+is what transformers trains in their place.
 
 Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N examples.
 """
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from electra.contracts import Batch, Layout, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
-from electra.models.modern import ModernConfig
+from electra.models.encoder import EncoderConfig
 from electra.nn.layers import dropout, initialise
 
 Pooling = Literal["cls", "mean"]
@@ -30,7 +31,7 @@ class MlmHead(nn.Module):
     The table is the encoder's (`encoder.embeddings.table`) and passed in, not owned.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         classic = isinstance(config, ClassicConfig)
         self.dense = nn.Linear(config.hidden_size, config.embedding_size, bias=classic)
@@ -55,7 +56,7 @@ class RtdHead(nn.Module):
         output_bias: initial bias of the score, in logits; log(r / (1 - r)) starts at the prior r of "replaced".
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, output_bias: float = 0.0) -> None:
+    def __init__(self, config: EncoderConfig, output_bias: float = 0.0) -> None:
         super().__init__()
         classic = isinstance(config, ClassicConfig)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=classic)
@@ -71,7 +72,7 @@ class RtdHead(nn.Module):
 
 
 class LabelHead(nn.Module):
-    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
+    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm unless classic, dropout, output.
 
     Args:
         labels: number of labels (1 for a regression).
@@ -79,13 +80,13 @@ class LabelHead(nn.Module):
         states: hidden states that a vector is made of, one behind the other: S = states * D.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
         super().__init__()
         size = states * config.hidden_size
         self.dense: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.Identity()
-        self.transforms = isinstance(config, ModernConfig)
-        if isinstance(config, ModernConfig):
+        self.transforms = not isinstance(config, ClassicConfig)
+        if self.transforms:
             self.dense = nn.Linear(size, config.hidden_size, bias=False)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
             size = config.hidden_size
@@ -112,9 +113,7 @@ class ClassificationHead(LabelHead):
         ElectraError: E-C314 the mean in the classic family, whose transformers class reads the first token.
     """
 
-    def __init__(
-        self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls"
-    ) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
         if pooling == "mean" and isinstance(config, ClassicConfig):
             raise ElectraError(
                 "E-C314", "task.pooling", "classic encoders are read at their first token", 'leave it out, or "cls"'
@@ -160,7 +159,7 @@ class TokenHead(LabelHead):
 class SpanHead(LabelHead):
     """Scores of every token as the start and as the end of an answer (transformers' `...ForQuestionAnswering`)."""
 
-    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.0) -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__(config, 2, dropout)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -174,7 +173,7 @@ class PairHead(LabelHead):
     transformers has no class for it: its weights lie in a file of their own beside a bare encoder.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1) -> None:
         super().__init__(config, labels, dropout, states=2)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -193,7 +192,7 @@ class ChoiceHead(ClassificationHead):
     Args: as `ClassificationHead`, with one output.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
         super().__init__(config, 1, dropout, pooling)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
