@@ -102,3 +102,21 @@ def learn(grammar: Grammar) -> Learn:
         return figures
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def babbling(grammar: Grammar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with a masked language model of the grammar's words that has learnt nothing."""
+    from electra.models.classic import ClassicConfig
+    from electra.models.encoder import build_encoder
+    from electra.models.heads import MlmHead
+    from electra.models.model_dir import Provenance, save_model_dir
+    from electra.text.tokenizer import load
+
+    tokenizer = load(grammar.tokenizer)
+    config = ClassicConfig(vocab_size=tokenizer.vocab_size, embedding_size=8, hidden_size=8, num_hidden_layers=1,
+                           num_attention_heads=1, intermediate_size=8)  # fmt: skip
+    path = tmp_path_factory.mktemp("babbling") / "model"
+    provenance = Provenance(tokenizer=tokenizer, card=str)
+    save_model_dir(path, encoder=build_encoder(config), head=MlmHead(config), provenance=provenance)
+    return path
