@@ -167,6 +167,18 @@ def demos() -> list[str]:
     return [*lines, *table(head, rows), ""]
 
 
+def real_or_fake() -> list[str]:
+    results = [result for _, result in load("real_or_fake/*.json")]
+    if not results:
+        return []
+    lines = ["## Real or fake", ""]
+    lines += ["`python benchmarks/real_or_fake.py TEXT WORK_DIR`: AUC on held-out texts, by the generator that tampered with "
+              "the fakes; detectors were trained against `seen` at temperature 1.", ""]  # fmt: skip
+    tests = list(results[0]["auc"])
+    rows = ([result["arm"], *(f"{result['auc'][test]:.3f}" for test in tests), result["seconds"]] for result in results)
+    return [*lines, *table(["arm", *tests, "seconds"], rows), ""]
+
+
 def runs() -> list[str]:
     lines = ["## Single runs", ""]
     for path in sorted((RESULTS / "runs").glob("*.json")):
@@ -193,6 +205,7 @@ def main() -> None:
         demos(),
         runs(),
         small_budgets(),
+        real_or_fake(),
     ]
     PAGE.write_text("\n".join([*lines, *itertools.chain(*parts)]), encoding="utf-8")
 

@@ -21,7 +21,8 @@ SHAPES = {
                 "encoder.attention_probs_dropout_prob=0.0"],
     "modern": ["encoder.type=modern", "encoder.hidden_size=32", "encoder.num_hidden_layers=2", "encoder.num_attention_heads=2",
                "encoder.intermediate_size=48"],
-    "recurrent": ["encoder.type=recurrent", "encoder.embedding_size=32", "encoder.hidden_size=32", "encoder.hidden_dropout_prob=0.0"],
+    "recurrent": ["encoder.type=recurrent", "encoder.embedding_size=32", "encoder.hidden_size=32",
+                  "encoder.hidden_dropout_prob=0.0"],
 }  # fmt: skip
 SCALE = ["rows.type=packed", "rows.length=32", "batch.rows=16", "loop.log_steps=25", "run.dir=nowhere", "run.seed=0"]
 OPTIMIZER = ["lr=2e-2", "betas=[0.9,0.98]", "warmup_ratio=0.1"]

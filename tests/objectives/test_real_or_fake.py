@@ -1,4 +1,4 @@
-"""Real or fake: two versions of a text that differ in words alone, the loss by hand, fakes from elsewhere, the exported detector."""
+"""Real or fake: two versions of a text that differ in words alone, the loss by hand, other fakes, the exported detector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import electra
 from electra.contracts import Batch, Noise, Padded
 from electra.errors import ElectraError, Preempted
 from electra.objectives.detection import corrupt
-from electra.objectives.fakes import Exhibition, FakeCorpus, Piece, Shown, ThroughText, common_length
+from electra.objectives.fakes import FakeCorpus, Piece, Shown, ThroughText, common_length
 from electra.objectives.real_or_fake import RealOrFake
 from electra.text import build as corpora
 from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer, complete, load, wordpiece
@@ -71,12 +71,21 @@ def test_tokens_that_no_tokenizer_would_write_become_those_it_does(tokenizer: To
         of("playing", "the").tolist(), of("the", "un", "##able", ".").tolist(), []
     ]  # fmt: skip
     assert common_length(of("the", "."), of("play", "."), 9) == 2
-    assert common_length(of("the", "."), of("play",), 9) == 0, "where lengths differ neither keeps its end"
+    assert (
+        common_length(
+            of("the", "."),
+            of(
+                "play",
+            ),
+            9,
+        )
+        == 0
+    ), "where lengths differ neither keeps its end"
 
 
 def test_real_text_is_what_its_tokenizer_wrote(training: Training) -> None:
     """Whole words of a corpus come back as they are, so both versions look as a predicted text does."""
-    objective, batch, _ = first(training)
+    objective, _, _ = first(training)
     tokenizer = objective.provenance.tokenizer
     ids = tokenizer.encode_documents(["the reader opens a heavy letter before breakfast."])[0].ids
     [again] = ThroughText(tokenizer)([np.array(ids)])

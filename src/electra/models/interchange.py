@@ -103,10 +103,8 @@ def _as_they_are(prefix: str, *names: str) -> Table:
     return {name: (name,) for name in whole}
 
 
-_RECURRENT: Table = _as_they_are(
-    "", "embeddings.word_embeddings", "embeddings.norm", "convolution", "convolution_norm", "layers.*.left_to_right",
-    "layers.*.right_to_left", "layers.*.norm",
-)  # fmt: skip
+_RECURRENT: Table = _as_they_are("", "embeddings.word_embeddings", "embeddings.norm", "convolution", "convolution_norm",
+                                 "layers.*.left_to_right", "layers.*.right_to_left", "layers.*.norm")  # fmt: skip
 _LABELS = ("dense", "norm", "classifier")
 _RECURRENT_HEADS: Mapping[str, Table] = {
     "Model": {},

@@ -59,8 +59,7 @@ No class of transformers has this head. `electra` runs it from `{_OWN_HEAD}`; `A
 _OWN_FORMAT_CARD = """
 ## In transformers
 
-No class of transformers has this encoder, a convolution with LSTMs: `AutoModel` refuses the directory. Its weights lie in
-`model.safetensors` under electra's names, its sizes in `config.json`; `electra` runs it.
+No class of transformers has this encoder, a convolution with LSTMs: `AutoModel` refuses the directory. `electra` runs it.
 """
 
 TaskHead = ClassificationHead | TwoLayerHead | TokenHead | SpanHead

@@ -165,9 +165,7 @@ class RealOrFake(nn.Module, Objective):
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         chosen = self._chosen(batch, noise)
         filled = self._filled(chosen, noise)
-        assert filled.guess.sampled_N is not None
-        tampered = corrupt(chosen, filled.guess.sampled_N).tokens
-        shown, pieces = self.exhibition(batch, tampered, noise)
+        shown, pieces = self._shown(batch, chosen, filled, noise)
         texts, label_RS = self._laid_out(shown, batch)
         logits_RS2 = self.detector(texts)
         loss = F.cross_entropy(logits_RS2.flatten(0, 1), label_RS.flatten(), reduction="sum", ignore_index=_NO_LABEL)
@@ -184,6 +182,15 @@ class RealOrFake(nn.Module, Objective):
             "texts": torch.tensor(counts, device=loss.device),
         }
         return Losses(terms=terms, totals=totals_of(filled, chosen) | totals)
+
+    def texts(self, batch: Batch, noise: Noise) -> list[Shown]:
+        """The texts of a batch that a detector would be shown, real ones and fakes."""
+        chosen = self._chosen(batch, noise)
+        return self._shown(batch, chosen, self._filled(chosen, noise), noise)[0]
+
+    def _shown(self, batch: Batch, chosen: Batch, filled: Filled, noise: Noise) -> tuple[list[Shown], int]:
+        assert filled.guess.sampled_N is not None
+        return self.exhibition(batch, corrupt(chosen, filled.guess.sampled_N).tokens, noise)
 
     def _chosen(self, batch: Batch, noise: Noise) -> Batch:
         """The batch with the share of its drawn positions that each row fills."""

@@ -236,8 +236,9 @@ def judge(
     """One verdict for each network from the `step` events so far.
 
     "discriminator" and "detector" are judged by their gain over the prior, any other network by `mlm_loss`, or by `loss` where
-    there is none. Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
-    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at once.
+    there is none. Only events of the last event's phase count, because the next phase may train other networks. Faults that
+    need no comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at
+    once.
 
     Args:
         history: `step` events in order, with `figures`, `grad_norm` by network and `phase`, as emitted or as read from the log;
