@@ -7,7 +7,7 @@ trained: `seen`, `other-seed` (as the first, another seed) and `larger`. Detecto
 the recipe `real-or-fake-tiny` against the frozen `seen`; `tfidf` is logistic regression on words and pairs of words, learnt
 from texts of the same kind. All are asked about held-out texts, real and tampered with by `seen`, by the other generators, and
 by `seen` at other temperatures. One JSON per finished arm in benchmarks/results/real_or_fake/; an arm that has one is skipped,
-so the script can be stopped and run again. Every generator and every detector takes `--minutes` on one core. Needs scikit-learn.
+so the script can be stopped and run again. Every generator and every detector takes `--minutes` on one core.
 """
 
 from __future__ import annotations

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from electra.contracts import Order, Packed, Padded
+from electra.contracts import Example, Noise, Order, Packed, Padded
+from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.models.encoder import GeneratorConfig, build_encoder, generator_config
 from electra.models.heads import ClassificationHead
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.recurrent import RecurrentConfig, RecurrentEncoder
+from electra.objectives.supervised import Supervised
+from electra.tasks.classify import ClassifyConfig
 from electra.text.tokenizer import Tokenizer
 
 NOTHING = torch.zeros(0, dtype=torch.int64)  # positions and types, which are not used
@@ -89,6 +93,23 @@ def test_a_model_directory_comes_back_and_says_what_it_is(
     (tmp_path / "model" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ElectraError, match="E-M222"):
         load_model_dir(tmp_path / "model")
+
+
+def test_a_task_is_learnt_on_it(encoder: RecurrentEncoder, tokenizer: Tokenizer) -> None:
+    """One step of fine-tuning changes encoder and head; what is made for other families is refused."""
+    provenance = Provenance(tokenizer=tokenizer, card=str)
+    task = ClassifyConfig(labels=("cat", "dog"), max_length=16).build(tokenizer)
+    objective = Supervised(encoder, task, provenance, freeze=1)
+    rows = [task.encode(Example(text=f"the {label} sat", target=label))[0] for label in ("cat", "dog")]
+    batch = collate(rows, max(len(row.tokens) for row in rows), tokenizer.pad_id)
+    losses = objective(batch, Noise(np.arange(2, dtype=np.uint64)), objective.phases(0, 1)[0])
+    losses.terms["classify"].total.backward()
+    moved = {name for name, parameter in objective.model.named_parameters() if parameter.grad is not None}
+    assert {name.split(".")[2] for name in moved if name.startswith("encoder.layers.")} == {"1", "2"}
+    assert not any(name.startswith(("encoder.embeddings", "encoder.convolution")) for name in moved), "frozen below"
+    assert any(name.startswith("head.") for name in moved)
+    with pytest.raises(ElectraError, match="E-C345"):
+        ClassifyConfig(labels=("a", "b"), head="two-layer").build(tokenizer).head(encoder)
 
 
 def test_sizes_that_make_no_network_are_refused(recurrent: RecurrentConfig) -> None:

@@ -28,6 +28,10 @@ def test_replaced_token_detection(learn: Learn, family: str) -> None:
     assert figures["prior_gain"] > 0.05
 
 
+def test_replaced_token_detection_with_a_recurrent_encoder(learn: Learn) -> None:
+    assert learn("recurrent", "objective.type=rtd", steps=100)["prior_gain"] > 0.02
+
+
 @pytest.mark.parametrize("family", ["classic", "modern", "recurrent"])
 def test_real_or_fake(learn: Learn, babbling: Path, family: str) -> None:
     """A text is fake where its words do not belong together; the generator, which has learnt nothing, puts in any."""

@@ -16,9 +16,12 @@ from torch.nn import functional as F
 import electra
 from electra.contracts import Batch, Noise, Padded
 from electra.errors import ElectraError, Preempted
+from electra.models.encoder import GeneratorConfig
+from electra.models.model_dir import load_model_dir
 from electra.objectives.detection import corrupt
 from electra.objectives.fakes import FakeCorpus, Piece, Shown, ThroughText, common_length
-from electra.objectives.real_or_fake import RealOrFake
+from electra.objectives.networks import Networks
+from electra.objectives.real_or_fake import RealOrFake, RealOrFakeConfig
 from electra.text import build as corpora
 from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer, complete, load, wordpiece
 from electra.train.checkpoint import Checkpoints, own_tensors
@@ -133,6 +136,10 @@ def test_the_layout_changes_nothing(training: Training) -> None:
     assert (count, len(one)) == (again, len(two))
     for left, right in zip(one, two, strict=True):
         assert (left.row, left.label, left.text.tokens.tolist()) == (right.row, right.label, right.text.tokens.tolist())
+    phase = objective.phases(0, 1)[0]
+    padded, flat = (objective(given, noise, phase).terms for given in (batch, packed))
+    torch.testing.assert_close(padded["detector"].total, flat["detector"].total, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(padded["mlm"].total, flat["mlm"].total, rtol=1e-4, atol=1e-5)
 
 
 # -- the loss -----------------------------------------------------------------------------------------------------------
@@ -280,6 +287,20 @@ def test_the_exported_detector_answers(training: Training, tmp_path: Path) -> No
     found = electra.load(tmp_path / "model").predict(["the reader opens the wooden gate", ""])
     assert {str(prediction.output["label"]) for prediction in found} <= {"real", "fake"}
     assert all(0.5 <= float(str(prediction.output["score"])) <= 1 for prediction in found)
+
+
+def test_a_detector_is_trained_further(training: Training, tmp_path: Path) -> None:
+    """Its encoder, its head and the generator beside it are where a run that starts from it begins."""
+    objective, _, _ = first(training)
+    objective.export(tmp_path / "model")
+    source = load_model_dir(tmp_path / "model")
+    sizes = GeneratorConfig(width=0.5) if source.encoder.config.type == "classic" else GeneratorConfig(layers=1)
+    networks = Networks(encoder=source.encoder.config, generator=sizes, source=source, init_generator="fresh",
+                        provenance=objective.provenance)  # fmt: skip
+    again = RealOrFakeConfig().build(networks)
+    for ours, theirs in ((again.detector, objective.detector), (again.generator, objective.generator)):
+        for name, tensor in ours.state_dict().items():
+            torch.testing.assert_close(tensor, theirs.state_dict()[name], atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["least_share=1.5", "temperature=0", "fakes_share=0.5"])
