@@ -208,6 +208,18 @@ def demos() -> list[str]:
     return [*lines, *table(head, rows), ""]
 
 
+def real_or_fake() -> list[str]:
+    results = [result for _, result in load("real_or_fake/*.json")]
+    if not results:
+        return []
+    lines = ["## Real or fake", ""]
+    lines += ["`python benchmarks/real_or_fake.py TEXT WORK_DIR`: AUC on held-out texts, by the generator that tampered with "
+              "the fakes; detectors were trained against `seen` at temperature 1.", ""]  # fmt: skip
+    tests = list(results[0]["auc"])
+    rows = ([result["arm"], *(f"{result['auc'][test]:.3f}" for test in tests), result["seconds"]] for result in results)
+    return [*lines, *table(["arm", *tests, "seconds"], rows), ""]
+
+
 def runs() -> list[str]:
     lines = ["## Single runs", ""]
     for path in sorted((RESULTS / "runs").glob("*.json")):
@@ -237,6 +249,7 @@ def main() -> None:
         small_budgets(),
         equal_budget("options", "Options of the loop", "python benchmarks/options.py DATA WORK_DIR"),
         equal_budget("distil", "Teacher and student", "python benchmarks/distil.py DATA WORK_DIR --teacher MODEL_DIR"),
+        real_or_fake(),
     ]
     PAGE.write_text("\n".join([*lines, *itertools.chain(*parts)]), encoding="utf-8")
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from electra.models.classic import ClassicConfig
+from electra.models.encoder import EncoderConfig
 from electra.models.modern import ModernConfig
+from electra.models.recurrent import RecurrentConfig
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
 
@@ -29,7 +31,12 @@ def modern(tokenizer: Tokenizer) -> ModernConfig:
     )  # fmt: skip
 
 
-@pytest.fixture(params=["classic", "modern"])
-def config(request: pytest.FixtureRequest) -> ClassicConfig | ModernConfig:
-    found: ClassicConfig | ModernConfig = request.getfixturevalue(request.param)
+@pytest.fixture
+def recurrent(tokenizer: Tokenizer) -> RecurrentConfig:
+    return RecurrentConfig(vocab_size=tokenizer.vocab_size, embedding_size=8, hidden_size=16, num_hidden_layers=3)
+
+
+@pytest.fixture(params=["classic", "modern", "recurrent"])
+def config(request: pytest.FixtureRequest) -> EncoderConfig:
+    found: EncoderConfig = request.getfixturevalue(request.param)
     return found

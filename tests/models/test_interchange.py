@@ -7,18 +7,19 @@ from torch import Tensor
 from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
-from electra.models.encoder import build_encoder
+from electra.models.encoder import EncoderConfig, build_encoder
 from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, head_of, to_transformers
 from electra.models.modern import ModernConfig
+from electra.models.recurrent import RecurrentConfig
 
-AnyConfig = ClassicConfig | ModernConfig
+RECURRENT = RecurrentConfig(vocab_size=20, embedding_size=4, hidden_size=8, num_hidden_layers=2)
 
 
 def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -> dict[str, Tensor]:
     """Random weights of an encoder and the head that `architecture` has."""
     torch.manual_seed(0)
-    config: AnyConfig = classic if ARCHITECTURES[architecture].family == "classic" else modern
+    config: EncoderConfig = {"classic": classic, "modern": modern, "recurrent": RECURRENT}[ARCHITECTURES[architecture].family]
     state = {f"encoder.{name}": torch.randn_like(tensor) for name, tensor in build_encoder(config).state_dict().items()}
     kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
     heads = {"mlm_head": MlmHead(config), "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
@@ -124,8 +125,9 @@ def test_a_token_classifier_with_two_rows_is_read_as_their_difference(classic: C
 # -- config.json --------------------------------------------------------------------------------------------------------
 
 
-def test_configs_go_there_and_back(config: AnyConfig) -> None:
-    architecture = "ElectraForPreTraining" if isinstance(config, ClassicConfig) else "ModernBertForMaskedLM"
+def test_configs_go_there_and_back(config: EncoderConfig) -> None:
+    names = {"classic": "ElectraForPreTraining", "modern": "ModernBertForMaskedLM", "recurrent": "RecurrentForMaskedLM"}
+    architecture = names[config.type]
     tree = hf_config.to_json(config, architecture)
     assert hf_config.from_json(tree, "config.json") == (config, architecture)
 

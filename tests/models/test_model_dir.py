@@ -12,15 +12,13 @@ from torch import nn
 
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
-from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
+from electra.models.encoder import Encoder, EncoderConfig, GeneratorConfig, build_encoder, generator_config
 from electra.models.heads import ClassificationHead, MlmHead, RtdHead
 from electra.models.importing import import_model
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state, tie
 from electra.text.tokenizer import Tokenizer
-
-AnyConfig = ClassicConfig | ModernConfig
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def shaken(network: nn.Module) -> nn.Module:
     return network
 
 
-def discriminator(config: AnyConfig) -> tuple[Encoder, RtdHead, tuple[Encoder, MlmHead]]:
+def discriminator(config: EncoderConfig) -> tuple[Encoder, RtdHead, tuple[Encoder, MlmHead]]:
     """A GDES-tied pair as pre-training has it."""
     torch.manual_seed(0)
     small = generator_config(config, GeneratorConfig(layers=1))
@@ -56,7 +54,7 @@ def same(ours: nn.Module | None, theirs: nn.Module) -> None:
         torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
 
 
-def test_a_discriminator_and_its_generator_come_back(config: AnyConfig, provenance: Provenance, tmp_path: Path) -> None:
+def test_a_discriminator_and_its_generator_come_back(config: EncoderConfig, provenance: Provenance, tmp_path: Path) -> None:
     main, head, (generator, mlm) = discriminator(config)
     save_model_dir(tmp_path / "model", encoder=main, head=head, generator=(generator, mlm), provenance=provenance)
     loaded = load_model_dir(tmp_path / "model")
@@ -68,7 +66,7 @@ def test_a_discriminator_and_its_generator_come_back(config: AnyConfig, provenan
     same(loaded.generator.mlm_head, mlm)
     assert (loaded.mlm_head, loaded.task_head, loaded.task, loaded.dropped) == (None, None, None, ())
     assert loaded.tokenizer().fingerprint == provenance.tokenizer.fingerprint
-    assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8") == "# A small model\n"
+    assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8").startswith("# A small model\n")
     assert all(parameter.requires_grad for parameter in loaded.encoder.parameters())
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
@@ -83,7 +81,7 @@ def test_a_modern_discriminators_main_weights_are_the_bare_encoder(
     assert labels == {"0": "original", "1": "replaced"}
 
 
-def test_a_masked_language_model_and_a_bare_encoder(config: AnyConfig, provenance: Provenance, tmp_path: Path) -> None:
+def test_a_masked_language_model_and_a_bare_encoder(config: EncoderConfig, provenance: Provenance, tmp_path: Path) -> None:
     torch.manual_seed(0)
     main, head = build_encoder(config), MlmHead(config)
     shaken(head)
@@ -97,7 +95,7 @@ def test_a_masked_language_model_and_a_bare_encoder(config: AnyConfig, provenanc
 
 @pytest.mark.parametrize("labels", [("no", "yes"), tuple(f"class {n}" for n in range(11)), ()])
 def test_a_classifier_comes_back_with_its_task(
-    config: AnyConfig, labels: tuple[str, ...], provenance: Provenance, tmp_path: Path
+    config: EncoderConfig, labels: tuple[str, ...], provenance: Provenance, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     main, head = build_encoder(config), ClassificationHead(config, len(labels) or 3, dropout=0.25)
@@ -275,7 +273,7 @@ class _Bilinear(nn.Module):
 
 
 def test_a_head_without_a_class_is_kept_beside_a_bare_encoder(
-    config: AnyConfig, provenance: Provenance, tmp_path: Path
+    config: EncoderConfig, provenance: Provenance, tmp_path: Path
 ) -> None:
     main, head = build_encoder(config), _Bilinear()
     save_model_dir(tmp_path / "m", encoder=main, head=head, task={"type": "own"}, provenance=provenance)

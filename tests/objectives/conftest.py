@@ -25,6 +25,8 @@ SHAPES = {
                 "encoder.attention_probs_dropout_prob=0.0"],
     "modern": ["encoder.type=modern", "encoder.hidden_size=32", "encoder.num_hidden_layers=2", "encoder.num_attention_heads=2",
                "encoder.intermediate_size=48"],
+    "recurrent": ["encoder.type=recurrent", "encoder.embedding_size=32", "encoder.hidden_size=32",
+                  "encoder.hidden_dropout_prob=0.0"],
 }  # fmt: skip
 SCALE = ["rows.type=packed", "rows.length=32", "batch.rows=16", "loop.log_steps=25", "run.dir=nowhere", "run.seed=0"]
 OPTIMIZER = ["lr=2e-2", "betas=[0.9,0.98]", "warmup_ratio=0.1"]
@@ -128,3 +130,21 @@ def learn(grammar: Grammar, train_on: Callable[..., tuple[Training, dict[str, fl
         return train_on(grammar.corpus, family, *settings, steps=steps)[1]
 
     return trained
+
+
+@pytest.fixture(scope="session")
+def babbling(grammar: Grammar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory with a masked language model of the grammar's words that has learnt nothing."""
+    from electra.models.classic import ClassicConfig
+    from electra.models.encoder import build_encoder
+    from electra.models.heads import MlmHead
+    from electra.models.model_dir import Provenance, save_model_dir
+    from electra.text.tokenizer import load
+
+    tokenizer = load(grammar.tokenizer)
+    config = ClassicConfig(vocab_size=tokenizer.vocab_size, embedding_size=8, hidden_size=8, num_hidden_layers=1,
+                           num_attention_heads=1, intermediate_size=8)  # fmt: skip
+    path = tmp_path_factory.mktemp("babbling") / "model"
+    provenance = Provenance(tokenizer=tokenizer, card=str)
+    save_model_dir(path, encoder=build_encoder(config), head=MlmHead(config), provenance=provenance)
+    return path

@@ -323,3 +323,19 @@ def test_a_supervised_network_has_to_lower_its_loss() -> None:
     assert state(course(0.7, 0.7, 0.71, 0.7), "model") == State.NOT_LEARNING
     assert state(course(0.7, *[0.01] * 6, *[0.05] * 6), "model") == State.HEALTHY  # noise near zero
     assert state(course(0.7, *[0.3] * 6, *[2.0] * 6), "model") == State.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("gain", "auc", "loss", "expected"),
+    [
+        (-0.01, 0.5, 0.70, State.NOT_LEARNING),
+        (0.01, 0.6, 0.68, State.LEARNING),
+        (0.2, 0.8, 0.49, State.HEALTHY),
+        (-9.0, 0.5, math.nan, State.DIVERGED),
+    ],
+)
+def test_detectors_of_texts_are_judged_by_their_own_figures(gain: float, auc: float, loss: float, expected: State) -> None:
+    """The loss of the generator beside it, which learns nothing, says nothing of the detector."""
+    figures = {"prior_gain": gain, "auc": auc, "detector_loss": loss, "mlm_loss": 9.0}
+    assert state([event(figures, "detector")] * 6, "detector") == expected
+    assert state([event(figures, "detector")] * 6, "detector", warmup_done=False) in (State.WARMING_UP, State.DIVERGED)

@@ -23,6 +23,7 @@ from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
 from electra.objectives.electric import Electric, ElectricConfig
 from electra.objectives.mlm import Mlm, MlmConfig
 from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
+from electra.objectives.real_or_fake import RealOrFake, RealOrFakeConfig
 from electra.objectives.rtd import Rtd, RtdConfig
 from electra.text.tokenizer import Tokenizer
 
@@ -40,10 +41,10 @@ class PretrainInitConfig(InitConfig):
 
 
 ObjectiveConfig = Annotated[
-    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig | ElectricConfig,
+    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig | ElectricConfig | RealOrFakeConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil | Electric
+PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil | Electric | RealOrFake
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:

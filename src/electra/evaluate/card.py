@@ -36,6 +36,12 @@ network = energy_network(load_model_dir("DIR"))  # network(batch): log p of each
 ```
 
 `DIR` is this directory. In transformers the head's logit is minus this figure."""
+_USE_PRETRAINED_HERE = _USE.format(
+    option=" --task replaced",
+    python="""import electra
+
+electra.load("DIR", "replaced").predict(["a text"])""",
+)
 _USE_FINETUNED = _USE.format(
     option="",
     python="""import electra
@@ -60,6 +66,9 @@ _PORTABLE = "Its class in transformers is `AutoModelForQuestionAnswering`."
 _NOT_PORTABLE = ("transformers has no class for its joint head, which lies in `head.safetensors`: `AutoModel` loads the "
                  "encoder alone. `task.head=plain` trains a head that transformers has.")  # fmt: skip
 
+#: by the objective of the last phase, where it is not that of a generator, an encoder or a discriminator
+_USE_BY_OBJECTIVE = {"electric": _USE_ENERGIES, "real-or-fake": _USE_FINETUNED}
+
 
 def write_card(run_dir: Path) -> str:
     """The card for the model that the run in `run_dir` exports now."""
@@ -71,10 +80,10 @@ def write_card(run_dir: Path) -> str:
     health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
     health += [f"- {event['network']} (earlier phase): **{event['verdict']}**: {event['reason']}" for event in earlier]
     parts = [
-        "---\nlibrary_name: transformers\ntags:\n- electra\n---",
+        f"---\nlibrary_name: {'electra' if _is_recurrent(run) else 'transformers'}\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + _use(recipe),
+        "## Use\n\n" + _use(run),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -85,12 +94,20 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _use(recipe: Mapping[str, Any]) -> str:
+def _is_recurrent(run: Run) -> bool:
+    """The run pre-trained an encoder that transformers does not have."""
+    return bool(run.recipe["resolved"].get("encoder", {}).get("type") == "recurrent")
+
+
+def _use(run: Run) -> str:
     """How the model is called: by its task, or by the objective of its last phase."""
-    task = recipe.get("task")
+    recipe = run.recipe["recipe"]
+    task: Mapping[str, Any] | None = recipe.get("task")
     if task is None:
-        objectives = [phase["objective"]["type"] for phase in recipe["phases"].values() if phase["share"]]
-        return _USE_ENERGIES if objectives[-1] == "electric" else _USE_PRETRAINED
+        last = [phase for phase in recipe["phases"].values() if phase["share"]][-1]["objective"]["type"]
+        if last in _USE_BY_OBJECTIVE:
+            return _USE_BY_OBJECTIVE[last]
+        return _USE_PRETRAINED_HERE if _is_recurrent(run) else _USE_PRETRAINED
     if task["type"] == "span":
         return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
     return _USE_FINETUNED

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.contracts import Layout, Packed, Padded
-from electra.models.classic import ClassicConfig, ClassicLayer, add_and_norm
-from electra.models.encoder import Encoder
+from electra.models.classic import ClassicConfig, ClassicEncoder, ClassicLayer, add_and_norm
 from electra.models.heads import MlmHead
-from electra.models.modern import ModernConfig, ModernLayer
+from electra.models.modern import ModernConfig, ModernEncoder, ModernLayer
 from electra.nn.layers import dropout, initialise
 
 
@@ -146,12 +145,12 @@ class Decoder(nn.Module):
     """See the module's docstring.
 
     Args:
-        encoder: self-attention, feed-forward and embeddings.
+        encoder: self-attention, feed-forward and embeddings; a recurrent encoder has no attention.
         head: language modelling head, tied to the encoder's token table.
         source_size: hidden size of the source's encoder; None = there is no source.
     """
 
-    def __init__(self, encoder: Encoder, head: MlmHead, source_size: int | None = None) -> None:
+    def __init__(self, encoder: ClassicEncoder | ModernEncoder, head: MlmHead, source_size: int | None = None) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
         config = encoder.config

@@ -12,12 +12,13 @@ from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig, ClassicEncoder
 from electra.models.modern import ModernConfig, ModernEncoder
+from electra.models.recurrent import RecurrentConfig, RecurrentEncoder
 
-EncoderConfig = Annotated[ClassicConfig | ModernConfig, Field(discriminator="type")]
-Encoder = ClassicEncoder | ModernEncoder
+EncoderConfig = Annotated[ClassicConfig | ModernConfig | RecurrentConfig, Field(discriminator="type")]
+Encoder = ClassicEncoder | ModernEncoder | RecurrentEncoder
 
 
-def build_encoder(config: ClassicConfig | ModernConfig) -> Encoder:
+def build_encoder(config: EncoderConfig) -> Encoder:
     """A freshly initialised encoder.
 
     Raises:
@@ -25,7 +26,13 @@ def build_encoder(config: ClassicConfig | ModernConfig) -> Encoder:
     """
     if config.vocab_size < 1:
         raise ElectraError("E-C202", "vocab_size", "is not known", "set it, or resolve the recipe with a tokenizer")
-    return ClassicEncoder(config) if isinstance(config, ClassicConfig) else ModernEncoder(config)
+    match config:
+        case ClassicConfig():
+            return ClassicEncoder(config)
+        case ModernConfig():
+            return ModernEncoder(config)
+        case RecurrentConfig():
+            return RecurrentEncoder(config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +40,8 @@ class GeneratorConfig:
     """The generator as a part of its discriminator (paper, section 3.2).
 
     Args:
-        width: factor of hidden size, feed-forward size and heads; the embedding size of a classic encoder stays. The paper
-            has 1/4 (Small, Large) and 1/3 (Base). Modern generators share embeddings only at width 1.
+        width: factor of hidden size, feed-forward size and heads; the embedding size of a classic or recurrent encoder stays.
+            The paper has 1/4 (Small, Large) and 1/3 (Base). Modern generators share embeddings only at width 1.
         layers: number of layers; None = as many as the discriminator.
     """
 
@@ -43,12 +50,16 @@ class GeneratorConfig:
     layers: int | None = None
 
 
-def generator_config(discriminator: ClassicConfig | ModernConfig, generator: GeneratorConfig) -> ClassicConfig | ModernConfig:
+def generator_config(discriminator: EncoderConfig, generator: GeneratorConfig) -> EncoderConfig:
     """The config of the generator of `discriminator`; sizes are rounded to the nearest integer.
 
     Raises:
         ElectraError: E-C203 the width leaves no whole head; E-C200 hidden size and heads do not fit after scaling.
     """
+    layers = discriminator.num_hidden_layers if generator.layers is None else generator.layers
+    if isinstance(discriminator, RecurrentConfig):
+        size = 2 * round(discriminator.hidden_size * generator.width / 2)
+        return dataclasses.replace(discriminator, hidden_size=size, num_hidden_layers=layers)
     heads = round(discriminator.num_attention_heads * generator.width)
     if heads < 1:
         raise ElectraError(
@@ -60,5 +71,5 @@ def generator_config(discriminator: ClassicConfig | ModernConfig, generator: Gen
         hidden_size=round(discriminator.hidden_size * generator.width),
         intermediate_size=round(discriminator.intermediate_size * generator.width),
         num_attention_heads=heads,
-        num_hidden_layers=discriminator.num_hidden_layers if generator.layers is None else generator.layers,
+        num_hidden_layers=layers,
     )

@@ -1,8 +1,9 @@
 """Heads: what stands on an encoder's hidden states.
 
-Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py). All of
-them are dense -> GELU -> norm -> output; the classic family has biases and lacks the norm in the RTD head; its heads for labels
-are the output layer alone (paper, section 3.1). `TwoLayerHead` is what transformers trains in their place.
+Their shapes follow the family of the encoder, so that each fits its transformers counterpart (interchange.py); recurrent
+encoders, which have none, have those of modern ones. All of them are dense -> GELU -> norm -> output; the classic family has
+biases and lacks the norm in the RTD head; its heads for labels are the output layer alone (paper, section 3.1). `TwoLayerHead`
+is what transformers trains in their place.
 
 Shapes: ... any leading shape, D hidden size, E embedding size, V vocabulary, N examples.
 """
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 from electra.contracts import Batch, Layout, Padded
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
-from electra.models.modern import ModernConfig
+from electra.models.encoder import EncoderConfig
 from electra.nn.layers import dropout, initialise
 
 Pooling = Literal["cls", "mean"]
@@ -34,7 +35,7 @@ class MlmHead(nn.Module):
         states: hidden states that it reads, one behind the other.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, states: int = 1) -> None:
+    def __init__(self, config: EncoderConfig, states: int = 1) -> None:
         super().__init__()
         classic = isinstance(config, ClassicConfig)
         self.dense = nn.Linear(states * config.hidden_size, config.embedding_size, bias=classic)
@@ -63,7 +64,7 @@ class RtdHead(nn.Module):
         output_bias: initial bias of the score, in logits; log(r / (1 - r)) starts at the prior r of "replaced".
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, output_bias: float = 0.0) -> None:
+    def __init__(self, config: EncoderConfig, output_bias: float = 0.0) -> None:
         super().__init__()
         classic = isinstance(config, ClassicConfig)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=classic)
@@ -84,12 +85,12 @@ class EnergyHead(RtdHead):
     A head of the same shape with another meaning. A fresh one gives every token of the vocabulary the probability 1 / V.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config, output_bias=math.log(max(1, config.vocab_size)))
 
 
 class LabelHead(nn.Module):
-    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm in the modern family, dropout, output.
+    """Scores over labels from vectors, [..., S] -> [..., labels]: dense, GELU and norm unless classic, dropout, output.
 
     Args:
         labels: number of labels (1 for a regression).
@@ -97,13 +98,13 @@ class LabelHead(nn.Module):
         states: hidden states that a vector is made of, one behind the other: S = states * D.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1, states: int = 1) -> None:
         super().__init__()
         size = states * config.hidden_size
         self.dense: nn.Module = nn.Identity()
         self.norm: nn.Module = nn.Identity()
-        self.transforms = isinstance(config, ModernConfig)
-        if isinstance(config, ModernConfig):
+        self.transforms = not isinstance(config, ClassicConfig)
+        if self.transforms:
             self.dense = nn.Linear(size, config.hidden_size, bias=False)
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=False)
             size = config.hidden_size
@@ -134,9 +135,7 @@ class ClassificationHead(LabelHead):
         ElectraError: E-C314 the mean in the classic family, whose transformers class reads the first token.
     """
 
-    def __init__(
-        self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls"
-    ) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
         if pooling == "mean" and isinstance(config, ClassicConfig):
             raise ElectraError(
                 "E-C314", "task.pooling", "classic encoders are read at their first token", 'leave it out, or "cls"'
@@ -193,7 +192,7 @@ class TokenHead(LabelHead):
 class SpanHead(LabelHead):
     """Scores of every token as the start and as the end of an answer (transformers' `...ForQuestionAnswering`)."""
 
-    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.0) -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.0) -> None:
         super().__init__(config, 2, dropout)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -207,7 +206,7 @@ class PairHead(LabelHead):
     transformers has no class for it: its weights lie in a file of their own beside a bare encoder.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, labels: int, dropout: float = 0.1) -> None:
+    def __init__(self, config: EncoderConfig, labels: int, dropout: float = 0.1) -> None:
         super().__init__(config, labels, dropout, states=2)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -226,7 +225,7 @@ class ChoiceHead(ClassificationHead):
     Args: as `ClassificationHead`, with one output.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
+    def __init__(self, config: EncoderConfig, dropout: float = 0.1, pooling: Pooling = "cls") -> None:
         super().__init__(config, 1, dropout, pooling)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:

@@ -2,24 +2,29 @@
 
 Written: every field by transformers' 5.x name and, for ModernBERT, the older names beside them, which inference servers read.
 Read: sizes and constants of Electra, BERT and ModernBERT; anything that our networks do not compute (another activation,
-biases in ModernBERT, scaled rotary positions) is an error, and keys without a meaning here are ignored.
+biases in ModernBERT, scaled rotary positions) is an error, and keys without a meaning here are ignored. Recurrent encoders,
+which transformers does not have, are of the type `electra-recurrent`, with the names of our recipes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electra import config as recipes
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
+from electra.models.encoder import EncoderConfig
 from electra.models.heads import Pooling
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR
 from electra.models.modern import ModernConfig
+from electra.models.recurrent import RecurrentConfig
 
 Json = dict[str, Any]
 
-_MODEL_TYPES = {"electra": "ElectraModel", "bert": "BertModel", "modernbert": "ModernBertModel"}
+_MODEL_TYPES = {"electra": "ElectraModel", "bert": "BertModel", "modernbert": "ModernBertModel",
+                "electra-recurrent": "RecurrentModel"}  # fmt: skip
 _CLASSIC_SIZES = {"vocab_size": 30522, "hidden_size": 256, "num_hidden_layers": 12, "num_attention_heads": 4,
                   "intermediate_size": 1024, "max_position_embeddings": 512, "type_vocab_size": 2}  # fmt: skip
 _BERT_SIZES = {**_CLASSIC_SIZES, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -43,7 +48,7 @@ _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 def to_json(
-    config: ClassicConfig | ModernConfig,
+    config: EncoderConfig,
     architecture: str,
     labels: Sequence[str] = (),
     classifier_dropout: float = 0.0,
@@ -68,6 +73,8 @@ def to_json(
     fields = {name: value for name, value in recipes.to_tree(config).items() if name != "type"}
     if isinstance(config, ClassicConfig):
         return tree | fields | {"model_type": "electra"} | _CLASSIC_FIXED | {"is_decoder": is_causal(architecture)}
+    if isinstance(config, RecurrentConfig):
+        return tree | fields | {"model_type": "electra-recurrent", "classifier_pooling": pooling}
     thetas = zip(_LAYER_TYPES, (config.global_rope_theta, config.local_rope_theta), strict=True)
     every = config.global_attn_every_n_layers
     return tree | fields | _MODERN_FIXED | {
@@ -81,7 +88,7 @@ def to_json(
     }  # fmt: skip
 
 
-def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | ModernConfig, str]:
+def from_json(tree: Mapping[str, Any], where: str) -> tuple[EncoderConfig, str]:
     """The encoder's config and the architecture that a config.json describes.
 
     Raises:
@@ -94,6 +101,8 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
                            f"use a model of one of {', '.join(set(ARCHITECTURES) - {MODERN_DISCRIMINATOR})}")  # fmt: skip
     if architecture == "ModernBertForTokenClassification" and _labels(tree) in (RTD_LABELS, ENERGY_LABELS):
         architecture = MODERN_DISCRIMINATOR
+    if ARCHITECTURES[architecture].family == "recurrent":
+        return _recurrent(tree, where), architecture
     bert = architecture.startswith("Bert")
     modern = ARCHITECTURES[architecture].family == "modern"
     fixed = _MODERN_FIXED if modern else _CLASSIC_FIXED | {"is_decoder": is_causal(architecture)}
@@ -133,6 +142,20 @@ def has_energies(tree: Mapping[str, Any]) -> bool:
 def _labels(tree: Mapping[str, Any]) -> tuple[object, ...]:
     names = tree.get("id2label")
     return tuple(names.values()) if isinstance(names, dict) and list(names) == list("01") else ()
+
+
+def _recurrent(tree: Mapping[str, Any], where: str) -> RecurrentConfig:
+    """Our own format: the settings of the recipe by name."""
+    names = {field.name for field in dataclasses.fields(RecurrentConfig)} - {"type"}
+    try:
+        config = recipes.build(RecurrentConfig, {name: value for name, value in tree.items() if name in names})
+    except ElectraError as error:
+        raise ElectraError("E-M222", where, f"{error.where}: {error.cause}", "mend config.json") from None
+    for name in ("vocab_size", "embedding_size", "max_position_embeddings"):
+        if getattr(config, name) < 1:
+            raise ElectraError("E-M222", where, f"{name} is {tree.get(name)!r}",
+                               "mend config.json: a positive number belongs there")  # fmt: skip
+    return config
 
 
 def pooling(tree: Mapping[str, Any], where: str) -> Pooling:

@@ -9,6 +9,8 @@ several (our fused qkv), their tensors lie one above the other in ours. Three he
         classic              `_two_layers`; two of a classifier that were not made so are a `two_layer_head`
     output tables            tied to the token table: not written; accepted when they are equal to it
 
+The recurrent family has no class there: its "classes" are names of our own format, and its tables leave names as they are.
+
 What is not in a table is an error that lists it, except BERT's pooler and next-sentence head, which are dropped aloud.
 """
 
@@ -25,7 +27,7 @@ from torch import Tensor
 from electra.errors import ElectraError
 
 State = dict[str, Tensor]
-Family = Literal["classic", "modern"]
+Family = Literal["classic", "modern", "recurrent"]
 Table = dict[str, tuple[str, ...]]
 
 _CLASSIC: Table = {
@@ -97,6 +99,26 @@ _MODERN_SPAN: Table = {
     "span_head.classifier": ("classifier",),
 }
 
+
+def _as_they_are(prefix: str, *names: str) -> Table:
+    whole = [f"{prefix}.{name}" if prefix and name else prefix + name for name in names]
+    return {name: (name,) for name in whole}
+
+
+_RECURRENT: Table = _as_they_are("", "embeddings.word_embeddings", "embeddings.norm", "convolution", "convolution_norm",
+                                 "layers.*.left_to_right", "layers.*.right_to_left", "layers.*.norm")  # fmt: skip
+_LABELS = ("dense", "norm", "classifier")
+_RECURRENT_HEADS: Mapping[str, Table] = {
+    "Model": {},
+    "ForMaskedLM": _as_they_are("mlm_head", "dense", "norm", ""),
+    "ForPreTraining": _as_they_are("rtd_head", "dense", "norm", "output"),
+    "ForSequenceClassification": _as_they_are("classification_head", *_LABELS),
+    "ForMultipleChoice": _as_they_are("choice_head", *_LABELS),
+    "ForTokenClassification": _as_they_are("token_head", *_LABELS),
+    "ForQuestionAnswering": _as_they_are("span_head", *_LABELS),
+}
+
+
 #: ModernBertForTokenClassification with the labels original and replaced: a discriminator, for which there is no class
 MODERN_DISCRIMINATOR = "ModernBertForTokenClassification (discriminator)"
 #: a causal language model of the modern family: transformers has no class for it, and this name says so
@@ -124,7 +146,7 @@ class Architecture:
     @property
     def table(self) -> Table:
         """Our modules and theirs, encoder and head."""
-        encoder = _CLASSIC if self.family == "classic" else _MODERN
+        encoder = {"classic": _CLASSIC, "modern": _MODERN, "recurrent": _RECURRENT}[self.family]
         return {f"encoder.{ours}": tuple(self.prefix + name for name in theirs) for ours, theirs in encoder.items()} | self.head
 
 
@@ -165,6 +187,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertForSequenceClassification": Architecture(family="modern", prefix="model.", head=_MODERN_CLASSIFICATION),
     "ModernBertForQuestionAnswering": Architecture(family="modern", prefix="model.", head=_MODERN_SPAN),
     "ModernBertForMultipleChoice": Architecture(family="modern", prefix="model.", head=_MODERN_CHOICE),
+} | {
+    f"Recurrent{ending}": Architecture(family="recurrent", prefix="encoder.", head=head)
+    for ending, head in _RECURRENT_HEADS.items()
 }  # fmt: skip
 
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.contracts import Batch, Layout, Packed
-from electra.models.classic import ClassicConfig
-from electra.models.modern import ModernConfig
+from electra.models.encoder import EncoderConfig
 from electra.nn.layers import initialise
 
 #: starts whose ends are scored in prediction
@@ -36,7 +35,7 @@ class JointSpanHead(nn.Module):
     3. K scores of the end, of an answer that begins at the start of rank 0, 1 ...; 0 where no start has that rank.
     """
 
-    def __init__(self, config: ClassicConfig | ModernConfig) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.start = nn.Linear(config.hidden_size, 1)
         self.end = _PairScore(config.hidden_size)

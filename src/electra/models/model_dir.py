@@ -33,7 +33,7 @@ from electra import storage
 from electra.errors import ElectraError
 from electra.models import hf_config, sentence_transformers
 from electra.models.classic import ClassicConfig
-from electra.models.encoder import Encoder, build_encoder
+from electra.models.encoder import Encoder, EncoderConfig, build_encoder
 from electra.models.heads import (
     CausalHead,
     ChoiceHead,
@@ -55,7 +55,6 @@ from electra.models.interchange import (
     require_names,
     to_transformers,
 )
-from electra.models.modern import ModernConfig
 from electra.models.two_tower import TwoTower
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
@@ -67,6 +66,11 @@ _OWN_HEAD_CARD = f"""
 ## In transformers
 
 No class of transformers has this head. `electra` runs it from `{_OWN_HEAD}`; `AutoModel` loads the encoder without it.
+"""
+_OWN_FORMAT_CARD = """
+## In transformers
+
+No class of transformers has this encoder, a convolution with LSTMs: `AutoModel` refuses the directory. `electra` runs it.
 """
 
 TaskHead = ClassificationHead | TwoLayerHead | TokenHead | SpanHead
@@ -186,6 +190,7 @@ def save_model_dir(
         manifest["trained_on"] = provenance.trained_on
     with storage.sealed_directory(directory, manifest) as temporary:
         problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
+        own_format = encoder.config.type == "recurrent"
         own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
             _write_network(temporary / "generator", f"{_prefix(encoder)}ForMaskedLM", *generator)
@@ -194,8 +199,9 @@ def save_model_dir(
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))
-            sentence_transformers.write(temporary, task, encoder.config.hidden_size)
-        card = provenance.card() + (_OWN_HEAD_CARD if own_head else "")
+            if not own_format:
+                sentence_transformers.write(temporary, task, encoder.config.hidden_size)
+        card = provenance.card() + (_OWN_FORMAT_CARD if own_format else _OWN_HEAD_CARD if own_head else "")
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -233,8 +239,8 @@ def _write_noise(directory: Path, noise: TwoTower) -> None:
 
 
 def _prefix(encoder: Encoder) -> str:
-    """What the names of transformers' classes of its family begin with."""
-    return "ModernBert" if encoder.config.type == "modern" else "Electra"
+    """What the names of its family's classes in `interchange.ARCHITECTURES` begin with."""
+    return {"classic": "Electra", "modern": "ModernBert", "recurrent": "Recurrent"}[encoder.config.type]
 
 
 def _write_network(
@@ -389,9 +395,7 @@ def _read_noise(directory: Path) -> TwoTower:
     return TwoTower(ltr, rtl, head).eval()
 
 
-def _empty_head(
-    prefix: str, config: ClassicConfig | ModernConfig, outputs: int, tree: Mapping[str, Any], where: str
-) -> nn.Module:
+def _empty_head(prefix: str, config: EncoderConfig, outputs: int, tree: Mapping[str, Any], where: str) -> nn.Module:
     match prefix:
         case "mlm_head":
             return MlmHead(config)

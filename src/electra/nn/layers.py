@@ -23,7 +23,8 @@ def initialise(network: nn.Module, *, std: float = 0.02, residual_std: float | N
     """Draw every parameter of `network`: the one place where initial values are chosen.
 
     Tables and matrices: normal with standard deviation `std`, cut at two of them (BERT). Output layers and
-    `embeddings_project`: Glorot-uniform, as the reference's TF layers default to. Biases 0, norms 1.
+    `embeddings_project`: Glorot-uniform, as the reference's TF layers default to. Biases 0, norms 1. LSTMs: as
+    torch has them, uniform up to 1 / sqrt of their size.
 
     Args:
         network: an encoder or a head.
@@ -32,7 +33,7 @@ def initialise(network: nn.Module, *, std: float = 0.02, residual_std: float | N
     """
     for name, module in network.named_modules():
         last = name.rpartition(".")[2]
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm | nn.LSTM):
             module.reset_parameters()
         elif isinstance(module, nn.Linear | nn.Embedding):
             if last in _GLOROT:

@@ -16,11 +16,10 @@ from torch import nn
 
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
-from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
+from electra.models.encoder import Encoder, EncoderConfig, GeneratorConfig, build_encoder, generator_config
 from electra.models.grow import grown
 from electra.models.heads import CausalHead, EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir
-from electra.models.modern import ModernConfig
 from electra.models.two_tower import TwoTower
 from electra.models.tying import DeltaEmbeddings, TyingMode, tie
 from electra.objectives.detection import Discriminator
@@ -28,7 +27,7 @@ from electra.objectives.masked import CausalLanguageModel, MaskedLanguageModel
 from electra.text.extend_tokenizer import pieces_of_new_tokens
 from electra.text.tokenizer import Tokenizer
 
-AnyEncoderConfig = ClassicConfig | ModernConfig
+AnyEncoderConfig = EncoderConfig
 #: takes the code and the message of a warning
 Warn = Callable[[str, str], None]
 
@@ -87,10 +86,10 @@ class Networks:
         """The main encoder with a head that has one logit a token.
 
         Args:
-            prior: share of tokens replaced at first: a fresh score of the modern family starts there, the paper's at .5.
+            prior: share of tokens replaced at first: a fresh score starts there; the classic family's at .5, as the paper's.
         """
         encoder = self.main_encoder()
-        bias = math.log(prior / (1 - prior)) if isinstance(self.encoder, ModernConfig) else 0.0
+        bias = 0.0 if isinstance(self.encoder, ClassicConfig) else math.log(prior / (1 - prior))
         head = RtdHead(self.encoder, bias)
         if self.source is not None and self.source.rtd_head is not None:
             head.load_state_dict(self.source.rtd_head.state_dict())

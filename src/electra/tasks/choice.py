@@ -27,8 +27,8 @@ from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Reading, Term, Unit
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
+from electra.models.encoder import Encoder
 from electra.models.heads import ChoiceHead, Pooling
-from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text, side_by_side
 from electra.tasks.labels import NO_LABEL
 from electra.tasks.readers import read_choices
@@ -105,10 +105,9 @@ class Choice:
 
     def head(self, encoder: nn.Module) -> ChoiceHead:
         """A fresh head: (hidden, batch) -> scores [B, K]."""
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
-        return ChoiceHead(
-            encoder.config, pooling=self.config.pooling or ("mean" if isinstance(encoder, ModernEncoder) else "cls")
-        )
+        assert isinstance(encoder, Encoder), "the head follows the family of the encoder"
+        pooling = self.config.pooling or ("cls" if isinstance(encoder, ClassicEncoder) else "mean")
+        return ChoiceHead(encoder.config, pooling=pooling)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
         """Cross entropy summed over the examples, in fp32.

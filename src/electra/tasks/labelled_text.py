@@ -19,8 +19,8 @@ from electra.config import STRICT, to_tree
 from electra.contracts import Encoded, Example, Reading
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
+from electra.models.encoder import Encoder
 from electra.models.heads import ClassificationHead, Pooling, TwoLayerHead
-from electra.models.modern import ModernEncoder
 from electra.tasks.common import encode_text
 from electra.tasks.readers import Columns, read_texts
 from electra.text.tokenizer import Tokenizer
@@ -32,10 +32,10 @@ class TextConfig:
 
     Args:
         max_length: tokens of a row with specials; what does not fit is cut and counted.
-        pooling: what the head reads: the first token (`cls`), or the `mean` over all; None = the mean for modern encoders, the
-            first token for classic ones, which transformers' class reads.
+        pooling: what the head reads: the first token (`cls`), or the `mean` over all; None = the first token for classic
+            encoders, which transformers' class reads, the mean for others.
         head: `two-layer` = the head that transformers trains on ELECTRA; None = the paper's for classic encoders, ModernBERT's
-            for modern ones.
+            for others.
         pairs: every example has two texts, or none has; None = as in the training file.
         columns: where a file has its texts and labels.
     """
@@ -99,14 +99,15 @@ class LabelledText(Generic[Config]):
         """A fresh head: (hidden, batch) -> [N, outputs].
 
         Raises:
-            ElectraError: E-C345 the two-layer head on a modern encoder, E-C314 the mean on a classic one.
+            ElectraError: E-C345 the two-layer head on an encoder that is not classic, E-C314 the mean on a classic one.
         """
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
+        assert isinstance(encoder, Encoder), "the head follows the family of the encoder"
         if self.config.head is None:
-            pooling = self.config.pooling or ("mean" if isinstance(encoder, ModernEncoder) else "cls")
+            pooling = self.config.pooling or ("cls" if isinstance(encoder, ClassicEncoder) else "mean")
             return ClassificationHead(encoder.config, outputs, pooling=pooling)
-        if isinstance(encoder, ModernEncoder):
-            raise ElectraError("E-C345", "task.head", "modern encoders have one head, ModernBERT's", "leave it out")
+        if not isinstance(encoder, ClassicEncoder):
+            cause = f"{encoder.config.type} encoders have one head, of ModernBERT's shape"
+            raise ElectraError("E-C345", "task.head", cause, "leave it out")
         return TwoLayerHead(encoder.config, outputs)
 
     def to_json(self) -> dict[str, object]:

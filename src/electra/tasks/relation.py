@@ -29,9 +29,8 @@ from electra import metrics
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Reading, Term, Unit
 from electra.errors import ElectraError
-from electra.models.classic import ClassicEncoder
+from electra.models.encoder import Encoder
 from electra.models.heads import ClassificationHead, PairHead
-from electra.models.modern import ModernEncoder
 from electra.tasks.labels import NO_LABEL, check_labels, file_of, known_labels, label_id, no_label
 from electra.tasks.markers import Argument, Markers, arguments
 from electra.tasks.readers import RelationColumns, read_relations
@@ -170,7 +169,7 @@ class Relation:
 
     def head(self, encoder: nn.Module) -> PairHead | ClassificationHead:
         """A fresh head: (hidden, batch) -> logits [B, labels]."""
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
+        assert isinstance(encoder, Encoder), "the head follows the family of the encoder"
         kind = PairHead if self.config.head == "mentions" else ClassificationHead
         return kind(encoder.config, len(self.labels))
 

@@ -31,10 +31,9 @@ from torch import Tensor, nn
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Prediction, Reading, Term
 from electra.errors import ElectraError
-from electra.models.classic import ClassicEncoder
+from electra.models.encoder import Encoder
 from electra.models.heads import SpanHead
 from electra.models.joint_span import JointSpanHead, by_row, may_hold_answer
-from electra.models.modern import ModernEncoder
 from electra.tasks.answers import Pieces, alike, best_threshold, written_in
 from electra.tasks.labels import NO_LABEL
 from electra.tasks.readers import Columns, read_answers, read_texts
@@ -213,7 +212,7 @@ class Span:
 
     def head(self, encoder: nn.Module) -> SpanHead | JointSpanHead:
         """A fresh head: (hidden, batch) -> [B, L, 2], scores of start and end; or what `JointSpanHead` says."""
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
+        assert isinstance(encoder, Encoder), "the head follows the family of the encoder"
         return SpanHead(encoder.config) if self.config.head == "plain" else JointSpanHead(encoder.config)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:

@@ -33,9 +33,8 @@ from electra import metrics
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Mention, Prediction, Reading, Term, Unit
 from electra.errors import ElectraError
-from electra.models.classic import ClassicEncoder
+from electra.models.encoder import Encoder
 from electra.models.heads import TokenHead
-from electra.models.modern import ModernEncoder
 from electra.tasks import bio, schemes
 from electra.tasks.common import characters_of, cut_windows, joined, whole_text
 from electra.tasks.labels import NO_LABEL, file_of, label_id
@@ -228,7 +227,7 @@ class Tag:
 
     def head(self, encoder: nn.Module) -> TokenHead:
         """A fresh head: (hidden, batch) -> logits [B, L, C] or [T, C]."""
-        assert isinstance(encoder, ClassicEncoder | ModernEncoder), "the head follows the family of the encoder"
+        assert isinstance(encoder, Encoder), "the head follows the family of the encoder"
         return TokenHead(encoder.config, len(self.labels))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:

@@ -89,18 +89,26 @@ def rtd_totals(
     """
     scores = logits.float()
     counted = layout.real if counted is None else counted
-    real, labels = counted.reshape(-1), replaced.reshape(-1).long()
-    inside = scores.reshape(-1).clamp(-LOGIT_RANGE, LOGIT_RANGE)
-    bins = ((inside + LOGIT_RANGE) * (LOGIT_BINS / (2 * LOGIT_RANGE))).long().clamp(0, LOGIT_BINS - 1)  # nan: to some bin
-    # padding goes into a third row, which is cut off: no gather of a data-dependent size
-    rows = torch.where(real, labels, 2)
-    histogram = torch.bincount(rows * LOGIT_BINS + bins, minlength=3 * LOGIT_BINS).view(3, LOGIT_BINS)[:2]
     losses = F.softplus(scores) - scores * replaced
     return {
-        "rtd_histogram": histogram,
+        "rtd_histogram": label_histogram(scores, replaced, counted),
         "rtd_loss": torch.where(counted, losses, 0.0).sum(),
         "rtd_deviation": _deviation(hidden, layout),
     }
+
+
+@torch.no_grad()
+def label_histogram(logits: Tensor, positive: Tensor, counts: Tensor) -> Tensor:
+    """int64 [2, LOGIT_BINS], how many of the `logits` that count lie in each bin; row 0 negatives, row 1 positives.
+
+    Args:
+        logits, positive, counts: of one shape; the last two bool.
+    """
+    inside = logits.float().reshape(-1).clamp(-LOGIT_RANGE, LOGIT_RANGE)
+    bins = ((inside + LOGIT_RANGE) * (LOGIT_BINS / (2 * LOGIT_RANGE))).long().clamp(0, LOGIT_BINS - 1)  # nan: to some bin
+    # what does not count goes into a third row, which is cut off: no gather of a data-dependent size
+    rows = torch.where(counts.reshape(-1), positive.reshape(-1).long(), 2)
+    return torch.bincount(rows * LOGIT_BINS + bins, minlength=3 * LOGIT_BINS).view(3, LOGIT_BINS)[:2]
 
 
 def _deviation(hidden: Tensor, layout: Layout) -> Tensor:
@@ -242,11 +250,10 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" is judged by its gain over the prior, a "generator" of latent fakes by how many pass, any other network by
-    `mlm_loss`, or by `loss` where there is none.
-    Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
-    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed
-    generator) are told at once.
+    "discriminator" and "detector" are judged by their gain over the prior, a "generator" of latent fakes by how many pass, any
+    other network by `mlm_loss`, or by `loss` where there is none. Only events of the last event's phase count, because the next
+    phase may train other networks. Faults that need no comparison with a finished warm-up (non-finite or exploding numbers,
+    uneven masks, nothing to detect, a collapsed generator) are told at once.
 
     Args:
         history: `step` events in order, with `figures`, `grad_norm` by network and `phase`, as emitted or as read from the log;
@@ -260,7 +267,7 @@ def judge(
     events = [event for event in history if event.get("phase") == phase]
     verdicts = []
     for network in networks:
-        loss = "rtd_loss" if network == "discriminator" else "mlm_loss" if _course(events, "mlm_loss") else "loss"
+        loss = _LOSSES.get(network) or ("mlm_loss" if _course(events, "mlm_loss") else "loss")
         fakes = network == "generator" and bool(_course(events, "fakes_found"))
         loss = "generator_loss" if fakes else loss
         found = _not_finite(events, network, loss)
@@ -272,6 +279,8 @@ def judge(
             found = _uneven_masks(events)
         if not found and network == "discriminator":
             found = _discriminator(events, warmup_done, unigram_entropy)
+        elif not found and network == "detector":
+            found = _detector(events, warmup_done)
         elif not found and loss == "mlm_loss":
             found = _masked_language_model(events, warmup_done, unigram_entropy)
         elif not found and fakes:
@@ -283,6 +292,8 @@ def judge(
 
 
 _Found = tuple[State, str]
+#: figures that are the loss of one network beside others
+_LOSSES = {"discriminator": "rtd_loss", "detector": "detector_loss"}
 
 
 def _course(events: Sequence[Mapping[str, Any]], name: str) -> list[float]:
@@ -331,7 +342,7 @@ def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _
         now, best = _recent(losses), _best(losses)
         limit = best + DIVERGED_MLM_NATS if loss == "mlm_loss" else best * DIVERGED_FACTOR
         # a falling share of replaced tokens lowers the loss by itself, so a risen one counts only below the prior
-        below_prior = loss != "rtd_loss" or _recent(_course(events, "prior_gain")) <= 0
+        below_prior = loss not in _LOSSES.values() or _recent(_course(events, "prior_gain")) <= 0
         if now > limit and below_prior and (loss != "loss" or now > losses[0]):
             return State.DIVERGED, f"{loss} {number(now)} has risen from its best, {number(best)}"
     if len(norms) >= 2 * RECENT + EVIDENCE:
@@ -381,6 +392,17 @@ def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigr
             f"{told}, but against a generator that does not even know token frequencies (loss {generator_loss:.2f})",
         )
     return State.HEALTHY, told + (", good" if auc >= GOOD_AUC else "")
+
+
+def _detector(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """Of whole texts, real or fake: as the discriminator by its gain over the prior, in nats per text."""
+    gain, auc = (_recent(_course(events, name)) for name in ("prior_gain", "auc"))
+    told = f"prior gain {gain:.3f}, AUC {auc:.3f}"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    if gain <= 0:
+        return State.NOT_LEARNING, f"knows no more than the share of fake texts: {told}"
+    return (State.HEALTHY if gain >= HEALTHY_GAIN and auc >= HEALTHY_AUC else State.LEARNING), told
 
 
 def _masked_language_model(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigram_entropy: float | None) -> _Found:
