@@ -169,7 +169,7 @@ def save_model_dir(
         problem = problem or hf_config.PROBLEMS.get(str((task or {}).get("type")))
         own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
-            _write_network(temporary / "generator", f"{_prefix(encoder)}ForMaskedLM", *generator)
+            _write_network(temporary / "generator", f"{_prefix(generator[0])}ForMaskedLM", *generator)
         provenance.tokenizer.save(temporary)
         if task is not None:
             storage.write_json(temporary / "task.json", dict(task))

@@ -9,6 +9,9 @@ sample is the inverse of the cumulated exponentials, and what the backward pass 
 normalised. The gradient (softmax - one-hot) is never written down: its factors scale the two small matrices of the backward
 products, and the one-hot part is a lookup. Samples are drawn in fp32: half-precision sampling noise is wrong.
 
+At all tokens of a batch the logits would be too large to keep: `guess_in_parts` takes some positions at a time and makes their
+logits anew in the backward pass.
+
 Shapes: N drawn positions, E embedding size, V vocabulary, K blocks of the vocabulary, W their width.
 """
 
@@ -19,11 +22,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 #: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches; a GPU wants many more
 _CPU_ROWS, _GPU_ROWS = 16, 1024
 #: tokens whose exponentials are summed before they are cumulated (W)
 _BLOCK = 256
+#: positions whose logits exist at once in `guess_in_parts`: 2,048 x 30,522 of them are 125 MB in bf16
+PART = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,21 @@ def guess(
             hidden_NE.to(compute), table_VE, bias_V, target_N, uniform_N, temperature
         )
     return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=None if uniform_N is None else sampled_N)
+
+
+def guess_in_parts(hidden_NE: Tensor, table_VE: Tensor, bias_V: Tensor, target_N: Tensor) -> Guess:
+    """As `guess` without samples, in memory that does not grow with N x V; for one more matrix product in the backward pass."""
+
+    def part(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        found = guess(hidden, table_VE, bias_V, target)
+        return found.nll_N, found.correct_N
+
+    found = [
+        checkpoint(part, hidden, target, use_reentrant=False, preserve_rng_state=False)
+        for hidden, target in zip(torch.split(hidden_NE, PART), torch.split(target_N, PART), strict=True)
+    ]
+    nll, correct = zip(*found, strict=True)
+    return Guess(nll_N=torch.cat(nll), correct_N=torch.cat(correct), sampled_N=None)
 
 
 class _Guess(torch.autograd.Function):

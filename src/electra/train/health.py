@@ -63,7 +63,9 @@ EVIDENCE = 3
 
 
 @torch.no_grad()
-def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout) -> dict[str, Tensor]:
+def rtd_totals(
+    logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout, judged: Tensor | None = None
+) -> dict[str, Tensor]:
     """What the discriminator's figures need of one micro-batch.
 
     Args:
@@ -71,42 +73,44 @@ def rtd_totals(logits: Tensor, replaced: Tensor, hidden: Tensor, layout: Layout)
         replaced: bool, token shape; the labels.
         hidden: token shape + [D]; the discriminator's last hidden states.
         layout: says which tokens are real.
+        judged: bool, token shape; the real tokens that the discriminator learns from; None = all of them.
 
     Returns:
         `rtd_histogram` int64 [2, LOGIT_BINS] (row 0 originals, row 1 replaced; logits beyond the range fall into the outer
-        bins), `rtd_loss` float32 [] (sum of the BCE over real tokens), `rtd_deviation` float32 [] (sum over real tokens of
-        the squared deviation from the row's mean, averaged over D; a packed document counts as a row).
+        bins), `rtd_loss` float32 [] (sum of the BCE), `rtd_deviation` float32 [] (sum of the squared deviation from the row's
+        mean, averaged over D; a packed document counts as a row); all of them over the judged tokens.
     """
+    judged = layout.real if judged is None else judged & layout.real
     scores = logits.float()
-    real, labels = layout.real.reshape(-1), replaced.reshape(-1).long()
+    labels = replaced.reshape(-1).long()
     inside = scores.reshape(-1).clamp(-LOGIT_RANGE, LOGIT_RANGE)
     bins = ((inside + LOGIT_RANGE) * (LOGIT_BINS / (2 * LOGIT_RANGE))).long().clamp(0, LOGIT_BINS - 1)  # nan: to some bin
-    # padding goes into a third row, which is cut off: no gather of a data-dependent size
-    rows = torch.where(real, labels, 2)
+    # all else goes into a third row, which is cut off: no gather of a data-dependent size
+    rows = torch.where(judged.reshape(-1), labels, 2)
     histogram = torch.bincount(rows * LOGIT_BINS + bins, minlength=3 * LOGIT_BINS).view(3, LOGIT_BINS)[:2]
     losses = F.softplus(scores) - scores * replaced
     return {
         "rtd_histogram": histogram,
-        "rtd_loss": torch.where(layout.real, losses, 0.0).sum(),
-        "rtd_deviation": _deviation(hidden, layout),
+        "rtd_loss": torch.where(judged, losses, 0.0).sum(),
+        "rtd_deviation": _deviation(hidden, layout, judged),
     }
 
 
-def _deviation(hidden: Tensor, layout: Layout) -> Tensor:
-    """Sum over real tokens of the mean over D of (h - mean of the row's real tokens)^2; float32 []."""
+def _deviation(hidden: Tensor, layout: Layout, judged: Tensor) -> Tensor:
+    """Sum over judged tokens of the mean over D of (h - mean of the row's real tokens)^2; float32 []."""
     if isinstance(layout, Padded):
         hidden_BLD = hidden.float()
         real_BL = layout.real.float()
         count_B1 = real_BL.sum(1, keepdim=True).clamp(min=1)
         mean_BD = torch.einsum("bl,bld->bd", real_BL / count_B1, hidden_BLD)
         squares_BL = (hidden_BLD - mean_BD[:, None]).square().mean(-1)
-        return (squares_BL * real_BL).sum()
+        return (squares_BL * judged).sum()
     hidden_TD = hidden.float()
     lengths_N = layout.cu_seqlens.diff().long()
     document_T = torch.repeat_interleave(torch.arange(len(lengths_N), device=hidden.device), lengths_N, output_size=len(hidden))
     sums_ND = hidden_TD.new_zeros(len(lengths_N), hidden.shape[-1]).index_add_(0, document_T, hidden_TD)
     mean_ND = sums_ND / lengths_N.clamp(min=1)[:, None]
-    return (hidden_TD - mean_ND[document_T]).square().mean(-1).sum()
+    return ((hidden_TD - mean_ND[document_T]).square().mean(-1) * judged).sum()
 
 
 @torch.no_grad()
@@ -124,22 +128,32 @@ def mlm_totals(
 
     Returns:
         `mlm_loss` float32 [], `mlm_correct` float32 [], `mlm_drawn` float32 [] (sums over the drawn positions that count),
+        and `position_totals`.
+    """
+    weight = weight_BK.float()
+    return {
+        "mlm_loss": torch.where(weight > 0, losses_BK.float() * weight, 0.0).sum(),
+        "mlm_correct": (correct_BK * weight).sum(),
+        "mlm_drawn": weight.sum(),
+        **position_totals(drawn_BK, weight_BK, candidates),
+    }
+
+
+@torch.no_grad()
+def position_totals(drawn_BK: Tensor, weight_BK: Tensor, candidates: Tensor) -> dict[str, Tensor]:
+    """Where the positions of one micro-batch were drawn; arguments as of `mlm_totals`.
+
+    Returns:
         `drawn_positions` int64 [2, POSITION_BINS] (row 0 draws, row 1 candidates, by column of the row; in a packed batch
         every row is taken to be as long as the average, which all are but the last of a shard).
     """
-    weight = weight_BK.float()
     width = candidates.shape[1] if candidates.dim() == 2 else -(-candidates.numel() // drawn_BK.shape[0])
     column_T = torch.arange(candidates.numel(), device=candidates.device) % width
     bin_T = column_T * POSITION_BINS // width
     drawn_bins = torch.where(weight_BK > 0, bin_T[drawn_BK], POSITION_BINS).reshape(-1)
     candidate_bins = torch.where(candidates.reshape(-1), bin_T, POSITION_BINS)
     positions = [torch.bincount(bins, minlength=POSITION_BINS + 1)[:POSITION_BINS] for bins in (drawn_bins, candidate_bins)]
-    return {
-        "mlm_loss": torch.where(weight > 0, losses_BK.float() * weight, 0.0).sum(),
-        "mlm_correct": (correct_BK * weight).sum(),
-        "mlm_drawn": weight.sum(),
-        "drawn_positions": torch.stack(positions),
-    }
+    return {"drawn_positions": torch.stack(positions)}
 
 
 # -- totals to figures --------------------------------------------------------------------------------------------------
@@ -172,12 +186,21 @@ def rtd_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
 def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures of a masked language model from summed `mlm_totals`; {} where nothing was drawn.
 
-    `mlm_loss` in nats per drawn position; `drawn_at_00` ... `drawn_at_15`: how often a column of that sixteenth of the row was
-    drawn, relative to uniform drawing (1), reported where enough draws were expected; `position_uniformity`: the least of them.
+    `mlm_loss` in nats per drawn position, `mlm_accuracy`, and `position_figures`.
     """
     drawn = float(totals["mlm_drawn"])
     if drawn == 0:
         return {}
+    figures = {"mlm_loss": float(totals["mlm_loss"]) / drawn, "mlm_accuracy": float(totals["mlm_correct"]) / drawn}
+    return figures | position_figures(totals)
+
+
+def position_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    """Figures of the masks from summed `position_totals`.
+
+    `drawn_at_00` ... `drawn_at_15`: how often a column of that sixteenth of the row was drawn, relative to uniform drawing (1),
+    reported where enough draws were expected; `position_uniformity`: the least of them.
+    """
     draws, candidates = totals["drawn_positions"].double()
     expected = (candidates * (draws.sum() / candidates.sum().clamp(min=1))).tolist()
     bars = {
@@ -185,8 +208,7 @@ def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
         for index, (count, expectation) in enumerate(zip(draws.tolist(), expected, strict=True))
         if expectation >= EXPECTED_DRAWS
     }
-    figures = {"mlm_loss": float(totals["mlm_loss"]) / drawn, "mlm_accuracy": float(totals["mlm_correct"]) / drawn}
-    return {**figures, **({"position_uniformity": min(bars.values())} if bars else {}), **bars}
+    return {**({"position_uniformity": min(bars.values())} if bars else {}), **bars}
 
 
 # -- figures to verdicts ------------------------------------------------------------------------------------------------
@@ -227,7 +249,8 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" is judged by its gain over the prior, any other network by `mlm_loss`, or by `loss` where there is none.
+    "discriminator" is judged by its gain over the prior, any other network by the loss that is called after it
+    (`encoder_loss`), else by `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
     comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at once.
 
@@ -243,14 +266,15 @@ def judge(
     events = [event for event in history if event.get("phase") == phase]
     verdicts = []
     for network in networks:
-        loss = "rtd_loss" if network == "discriminator" else "mlm_loss" if _course(events, "mlm_loss") else "loss"
+        known = [name for name in (f"{network}_loss", "mlm_loss") if _course(events, name)]
+        loss = "rtd_loss" if network == "discriminator" else [*known, "loss"][0]
         found = _exploded(events, network, loss)
         if not found and network == networks[0]:
             found = _uneven_masks(events)
         if not found and network == "discriminator":
             found = _discriminator(events, warmup_done, unigram_entropy)
-        elif not found and loss == "mlm_loss":
-            found = _masked_language_model(events, warmup_done, unigram_entropy)
+        elif not found and known:
+            found = _masked_language_model(events, loss, warmup_done, unigram_entropy)
         elif not found:
             found = _supervised(events, warmup_done)
         verdicts.append(Verdict(network=network, state=found[0], reason=found[1]))
@@ -285,7 +309,7 @@ def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _
             return State.DIVERGED, f"{name} is {values[-1]}"
     if len(losses) >= RECENT + EVIDENCE:
         now, best = _recent(losses), _best(losses)
-        limit = best + DIVERGED_MLM_NATS if loss == "mlm_loss" else best * DIVERGED_FACTOR
+        limit = best * DIVERGED_FACTOR if loss in ("rtd_loss", "loss") else best + DIVERGED_MLM_NATS
         # a falling share of replaced tokens lowers the loss by itself, so a risen one counts only below the prior
         below_prior = loss != "rtd_loss" or _recent(_course(events, "prior_gain")) <= 0
         if now > limit and below_prior and (loss != "loss" or now > losses[0]):
@@ -339,9 +363,11 @@ def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigr
     return State.HEALTHY, told + (", good" if auc >= GOOD_AUC else "")
 
 
-def _masked_language_model(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigram_entropy: float | None) -> _Found:
+def _masked_language_model(
+    events: Sequence[Mapping[str, Any]], name: str, warmup_done: bool, unigram_entropy: float | None
+) -> _Found:
     """A generator or encoder is judged by what it knows beyond the frequencies of tokens."""
-    loss, share = _recent(_course(events, "mlm_loss")), _recent(_course(events, "mlm_accuracy"))
+    loss, share = (_recent(_course(events, figure)) for figure in (name, name.replace("_loss", "_accuracy")))
     told = f"loss {loss:.2f}, accuracy {share:.1%}"
     if len(events) < EVIDENCE or not warmup_done:
         return State.WARMING_UP, told
