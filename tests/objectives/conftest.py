@@ -82,8 +82,11 @@ def grammar(tmp_path_factory: pytest.TempPathFactory) -> Grammar:
 def learn(grammar: Grammar) -> Learn:
     """Trains an objective on the grammar for seconds; the figures of the last log line."""
 
-    def trained(family: str, *settings: str, steps: int = 200) -> dict[str, float]:
-        """`settings` of the one phase `try`, such as `objective.type=rtd`, or of the whole recipe with a `/` before them."""
+    def trained(family: str, *settings: str, steps: int = 200, export: Path | None = None) -> dict[str, float]:
+        """`settings` of the one phase `try`, such as `objective.type=rtd`, or of the whole recipe with a `/` before them.
+
+        `export` is where the model goes.
+        """
         from electra.build.pretrain import PretrainRecipe, Setting
         from electra.config import load
         from electra.events import EventLog
@@ -98,6 +101,8 @@ def learn(grammar: Grammar) -> Learn:
         t = Setting(recipe).training(Span(name="try", first=0, steps=steps), None, 16, False, card=str)
         t.log = EventLog(None, [lambda event: figures.update(event["figures"]) if event["event"] == "step" else None])
         train(t, None, StopFlag())
+        if export is not None:
+            t.objective.export(export)
         return figures
 
     return trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -24,4 +25,45 @@ def test_masked_language_modelling(learn: Learn, grammar: Grammar, family: str) 
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_replaced_token_detection(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd")
+    assert figures["prior_gain"] > 0.05
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=rtd", "objective.loss_on=drawn", steps=150)
+    assert figures["prior_gain"] > 0.2, "of the drawn positions, whose labels are harder to guess by their share"
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_replace_mlm(learn: Learn, grammar: Grammar, family: str) -> None:
+    figures = learn(family, "objective.type=replace-mlm", "optimizer.lr=1e-2", steps=300)
+    assert figures["encoder_loss"] < 0.9 * grammar.floor
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_all_tokens_mlm(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=all-tokens-mlm", "optimizer.lr=1e-2", steps=250)
+    assert figures["token_loss"] < 0.3, "one that copies, and guesses by the kind of word, loses .4"
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_of_what_a_fixed_generator_puts_in(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=fixed-generator", steps=60)
+    assert figures["prior_gain"] > 0.15
+
+
+@pytest.fixture(scope="module")
+def language_model(learn: Learn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory that knows some of the language."""
+    path = tmp_path_factory.mktemp("generator") / "model"
+    learn("modern", "objective.type=mlm", steps=100, export=path)
+    return path
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_of_what_a_frozen_generator_puts_in(learn: Learn, language_model: Path, family: str) -> None:
+    """Of the modern family, against discriminators of both."""
+    figures = learn(
+        family, "objective.type=frozen-generator", f"objective.generator={language_model}", "optimizer.lr=1e-2", steps=250
+    )
     assert figures["prior_gain"] > 0.05

@@ -58,7 +58,8 @@ class SampleCache:
         self._place, self._context = directory / context.hex(), context
         self._type = np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
         self._records: dict[bytes, tuple[Path, int, int]] = {}
-        self._file: BinaryIO | None = None
+        #: this process's own; made when there is something to write
+        self._file = self._place / f"{uuid.uuid4().hex}.samples"
         #: bytes of the files that were found, and of what was added
         self.size = 0
         try:
@@ -96,30 +97,24 @@ class SampleCache:
             ElectraError: E-R001 the disk is full, E-R002 the directory cannot be written.
         """
         data = tokens_N.astype(self._type).tobytes()
+        record = _RECORD.pack(key, len(tokens_N)) + data + self._checksum(key, data)
         try:
-            file = self._opened()
-            begin = file.tell() + _RECORD.size
-            file.write(_RECORD.pack(key, len(tokens_N)) + data + self._checksum(key, data))
+            if not self._file.exists():
+                self._place.mkdir(parents=True, exist_ok=True)
+                record = _MAGIC + self._context + record
+            with self._file.open("ab", buffering=0) as file:  # one write
+                end = file.tell() + file.write(record)
         except OSError as error:
             raise unwritable(self._place, error) from None
-        self._records[key] = Path(file.name), begin, len(tokens_N)
-        self.size += _RECORD.size + len(data) + _CHECKSUM
-
-    def _opened(self) -> BinaryIO:
-        """This process's file, made when it is needed; unbuffered, so that a record is one write."""
-        if self._file is None:
-            self._place.mkdir(parents=True, exist_ok=True)
-            self._file = (self._place / f"{uuid.uuid4().hex}.samples").open("xb", buffering=0)
-            self._file.write(_MAGIC + self._context)
-            self.size += len(_MAGIC + self._context)
-        return self._file
+        self._records[key] = self._file, end - _CHECKSUM - len(data), len(tokens_N)
+        self.size += len(record)
 
     def _index(self, path: Path) -> dict[bytes, tuple[Path, int, int]]:
         """Where the records of a file are."""
         size = path.stat().st_size
         with path.open("rb") as file:
             begun = file.read(len(_MAGIC) + len(self._context))
-            if size >= len(begun) and not (_MAGIC + self._context).startswith(begun):
+            if not (_MAGIC + self._context).startswith(begun):
                 raise _damaged(path, "it holds samples of something else, or is no file of samples")
             found = dict(self._walk(file, path, size))
         self.size += size
