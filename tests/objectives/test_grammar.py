@@ -36,8 +36,8 @@ def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) ->
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_replace_mlm(learn: Learn, grammar: Grammar, family: str) -> None:
-    figures = learn(family, "objective.type=replace-mlm", "optimizer.lr=1e-2", steps=300)
-    assert figures["encoder_loss"] < 0.9 * grammar.floor
+    figures = learn(family, "objective.type=replace-mlm", "optimizer.lr=1e-2", steps=350)
+    assert figures["encoder_loss"] < 0.95 * grammar.floor
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
@@ -48,8 +48,8 @@ def test_all_tokens_mlm(learn: Learn, family: str) -> None:
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_detection_of_what_a_fixed_generator_puts_in(learn: Learn, family: str) -> None:
-    figures = learn(family, "objective.type=fixed-generator", steps=60)
-    assert figures["prior_gain"] > 0.15
+    figures = learn(family, "objective.type=fixed-generator", steps=100)
+    assert figures["prior_gain"] > 0.1
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from electra.dist import rank, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, size
 from electra.train import machine
-from electra.train.loop import HalvableLoader, LoopConfig, Training, forward, train
+from electra.train.loop import HalvableLoader, LoopConfig, ObjectiveModule, Training, forward, train
 from electra.train.machine import StopFlag
 from electra.train.optim import owned_parameters
 
@@ -127,7 +127,7 @@ def examine(training: Training, budget: float, room: Room) -> Need:
         ElectraError: E-R240 not even one row or example fits.
     """
     training.settings = dataclasses.replace(training.settings, log_steps=1)
-    weights, gradients, optimizer = _fixed_bytes(training.objective.networks)
+    weights, gradients, optimizer = _fixed_bytes(training.objective)
     once, each = _activations(training)
     fixed, heap = weights + gradients + optimizer, _HEAP if training.device.type == "cpu" else 0.0
     while room.free is not None and fixed + (1 + heap) * (once + each * training.loader.positions) > room.free:
@@ -175,22 +175,23 @@ def seconds_per_step(training: Training, budget: float) -> float:
 # -- memory -------------------------------------------------------------------------------------------------------------
 
 
-def require_memory(networks: Mapping[str, nn.Module], room: Room) -> None:
+def require_memory(objective: ObjectiveModule, room: Room) -> None:
     """Refuse networks that are too large whatever the batch; they may lie on the meta device, so nothing need be built.
 
     Raises:
         ElectraError: E-R404 there is less memory.
     """
-    needed = sum(_fixed_bytes(networks))
+    needed = sum(_fixed_bytes(objective))
     if room.free is not None and needed > room.free:
         raise ElectraError("E-R404", "memory", f"weights, gradients and optimiser take {size(needed)}, {size(room.free)} are "
                            "free", "take a smaller encoder, or free memory")  # fmt: skip
 
 
-def _fixed_bytes(networks: Mapping[str, nn.Module]) -> tuple[int, int, int]:
-    """Weights, gradients, optimiser state."""
-    owned = sum(p.numel() * p.element_size() for own in owned_parameters(networks).values() for p in own.values())
-    distinct = {id(t): t for network in networks.values() for t in (*network.parameters(), *network.buffers())}
+def _fixed_bytes(objective: ObjectiveModule) -> tuple[int, int, int]:
+    """Weights, also of networks that are not trained; gradients, optimiser state."""
+    assert isinstance(objective, nn.Module)
+    owned = sum(p.numel() * p.element_size() for own in owned_parameters(objective.networks).values() for p in own.values())
+    distinct = {id(t): t for t in (*objective.parameters(), *objective.buffers())}
     return sum(t.numel() * t.element_size() for t in distinct.values()), owned, 2 * owned
 
 

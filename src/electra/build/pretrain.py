@@ -258,7 +258,7 @@ class Setting:
 
     def _need(self, name: str, source: ModelDir | None, micro: int, bf16: bool, budget: float, room: Room) -> Need:
         with torch.device("meta"):  # sizes alone: what is too large must not be built
-            require_memory(self._objective(self.phases[name], None, card=str).networks, room)
+            require_memory(self._objective(self.phases[name], None, card=str), room)
         return examine(self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str), budget, room)
 
     def _derived(self, resolved: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
