@@ -45,10 +45,10 @@ def generator(training_of: Callable[..., Training], tmp_path_factory: pytest.Tem
 def build(corpus_dir: Path, generator: Path) -> Callable[..., Training]:
     """A training with this generator, as a run has it."""
 
-    def built(*settings: str, recipe: str = "test-classic", micro: int = 8) -> Training:
+    def built(*settings: str, recipe: str = "test-classic", micro: int = 8, lasting: bool = True) -> Training:
         given = [f"corpus.path={corpus_dir}", "run.dir=nowhere", *FROZEN, f"phases.rtd.objective.generator={generator}"]
         setting = Setting(load(PretrainRecipe, [recipe], [*given, *settings]))
-        return setting.training(Span(name="rtd", first=0, steps=STEPS), None, micro, False, card=str, lasting=True)
+        return setting.training(Span(name="rtd", first=0, steps=STEPS), None, micro, False, card=str, lasting=lasting)
 
     return built
 
@@ -195,10 +195,7 @@ def test_without_temperature_the_length_of_the_run_does_not_matter(build: Callab
 
 
 def test_a_probe_writes_nothing(build: Callable[..., Training], tmp_path: Path) -> None:
-    t = build(f"phases.rtd.objective.cache={tmp_path / 'cache'}")
-    assert isinstance(t.objective, FrozenGenerator)
-    t.objective.caching = False  # what `lasting=False` makes of it
-    run(t)
+    run(build(f"phases.rtd.objective.cache={tmp_path / 'cache'}", lasting=False))
     assert not (tmp_path / "cache").exists()
 
 
