@@ -153,6 +153,32 @@ def cell_row(name: str, encoder: str, found: Sequence[dict[str, Any]]) -> list[s
     ]  # fmt: skip
 
 
+_LATENT = """`python benchmarks/latent.py DATA WORK_DIR`: plain against latent adversarial fine-tuning, the same labelled
+batches and number of steps; accuracy on the test file, median and three seeds. FinRE is classification of the sentence here."""
+
+
+def latent() -> list[str]:
+    """A row for each data set and number of labels of which there is any result; nothing while there is none."""
+    found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = {}
+    from latent import SIDES, arms
+
+    for arm in arms():
+        if arm.path.is_file():
+            sides = found.setdefault((arm.name, arm.labels), {side: [] for side in SIDES})
+            sides[arm.side].append(json.loads(arm.path.read_text(encoding="utf-8")))
+    rows = []
+    for (name, labels), sides in found.items():
+        row = [name, str(labels)]
+        for results in sides.values():
+            values = [100 * result["metrics"]["accuracy"] for result in results]
+            told = f"{statistics.median(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})" if values else ""
+            minutes = f"{statistics.median(result['seconds'] for result in results) / 60:.1f}" if results else ""
+            row += [told, minutes]
+        rows.append(row)
+    head = ["data set", "labels", *(column for side in SIDES for column in (side, "minutes"))]
+    return ["## Few labels and many texts", "", _LATENT, "", *table(head, rows), ""] if rows else []
+
+
 def demos() -> list[str]:
     lines = ["## The demo", "", "`make demo` and `make demo LANGUAGE=en`: accuracy on held-out texts, three seeds each.", ""]
     head = ["run", "labels", "pre-trained", "from scratch", "gain", "AUC", "prior gain", "minutes in all"]
@@ -190,6 +216,7 @@ def main() -> None:
         pretrain_step(),
         finetune_step(),
         understanding(),
+        latent(),
         demos(),
         runs(),
         small_budgets(),

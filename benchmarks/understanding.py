@@ -122,7 +122,7 @@ def chinese_encoder(data: Path, work: Path) -> Path:
                     "--out", work / f"zh-{name}")  # fmt: skip
     recipe = work / "zh.toml"
     if not recipe.is_file():
-        sources = (f'[[corpus.sources]]\nname = "{name}"\npath = "zh-{name}"\nweight = {weight}\n'
+        sources = (f'[[corpus.sources]]\nname = "{name}"\npath = "{work / f"zh-{name}"}"\nweight = {weight}\n'
                    for name, weight in (("articles", 0.95), ("poetry", 0.05)))  # fmt: skip
         recipe.write_text("\n".join(sources), encoding="utf-8")
     if not (work / "zh-run" / "model").is_dir():

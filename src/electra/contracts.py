@@ -52,6 +52,13 @@ class Padded:
         """bool [B, L]: not padding."""
         return self.segments >= 0
 
+    @cached_property
+    def continued(self) -> Tensor:
+        """bool [B, L]: the token before is of the same document."""
+        same = torch.zeros_like(self.segments, dtype=torch.bool)
+        same[:, 1:] = (self.segments[:, 1:] == self.segments[:, :-1]) & self.real[:, 1:]
+        return same
+
     def to(self, device: torch.device | str) -> Padded:
         return replace(self, segments=self.segments.to(device, non_blocking=True))
 
@@ -75,6 +82,11 @@ class Packed:
         """bool [T]: all True."""
         return torch.ones(int(self.cu_seqlens[-1]), dtype=torch.bool, device=self.cu_seqlens.device)
 
+    @cached_property
+    def continued(self) -> Tensor:
+        """bool [T]: the token before is of the same document."""
+        return self.real.index_fill(0, self.cu_seqlens[:-1].long(), False)
+
     def to(self, device: torch.device | str) -> Packed:
         return replace(self, cu_seqlens=self.cu_seqlens.to(device, non_blocking=True))
 
@@ -95,7 +107,7 @@ class Batch:
             filled up with 0; `drawn_weight` float [B, K], 1 where `drawn` counts; `is_mask` bool [B, K], becomes [MASK];
             `candidates` bool as tokens, where may be drawn.
         counts: what the losses of this micro-batch are divided by, by name, known before any forward pass:
-            `rows`, `tokens` (real ones), `drawn`, `examples` ...
+            `rows`, `tokens` (real ones), `continued` (those whose document has one before), `drawn`, `examples` ...
     """
 
     tokens: Tensor
@@ -232,7 +244,7 @@ class Encoded:
         types: int64 [n], 0 or 1.
         segments: int64 [n], number of the document within the row, counted from 0, not decreasing; None = one document.
         targets: arrays by name; those of shape [] are stacked to [B], those of shape [n] are padded to [B, L], those of shape
-            [1, K], K the same for all rows, are stacked to [B, K].
+            [1, K] become [B, longest K].
         truncated: tokens of the input that did not fit.
     """
 

@@ -383,3 +383,13 @@ def test_in_order_gives_every_example_once_the_longest_first(lengths, budget):
         widths.append(batch.tokens.shape[1])
     assert sorted(seen) == list(range(len(lengths)))
     assert widths == sorted(widths, reverse=True)
+
+
+def test_lists_of_several_lengths_are_filled_up_to_the_longest() -> None:
+    items = [
+        Encoded(tokens=np.arange(4), types=np.zeros(4, np.int64), targets={"target": np.array([[5, 6, 7]])}),
+        Encoded(tokens=np.arange(3), types=np.zeros(3, np.int64), targets={"target": np.array([[8]])}),
+    ]
+    batch = collate(items, 4, pad_id=0)
+    assert batch.targets["target"].tolist() == [[5, 6, 7], [8, -100, -100]]
+    assert batch.counts["target"] == 4

@@ -28,6 +28,20 @@ def test_replaced_token_detection(learn: Learn, family: str) -> None:
     assert figures["prior_gain"] > 0.05
 
 
+@pytest.mark.parametrize(("family", "estimator"), [("classic", "reinforce"), ("modern", "gumbel-softmax")])
+def test_an_adversarial_generator_beside_likelihood(learn: Learn, family: str, estimator: str) -> None:
+    figures = learn(family, "objective.type=adversarial", "objective.mle_weight=1", f"objective.estimator={estimator}")
+    assert figures["prior_gain"] > 0.05
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_causal_language_modelling_mixed_with_masked(learn: Learn, grammar: Grammar, family: str) -> None:
+    figures = learn(family, "objective.type=causal", "objective.masked_share=0.25")
+    # of six words the first of the three that belong together cannot be known
+    assert figures["lm_loss"] < 1.1 * grammar.floor * 2 / 3
+    assert figures["masked_loss"] < 0.9 * grammar.floor
+
+
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd", "objective.loss_on=drawn", steps=150)

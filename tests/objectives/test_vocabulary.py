@@ -114,6 +114,27 @@ def test_loss_and_gradients_are_those_of_torch(dtype: torch.dtype) -> None:
         assert torch.equal(ours.correct_N, logits.argmax(-1) == target)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5])
+def test_the_sampled_token_has_its_log_probability_and_its_gradient(temperature: float) -> None:
+    """Alone, and in one sum with the loss; without temperature, whatever it was sampled with."""
+    generator = torch.Generator().manual_seed(4)
+    values = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((40, 16), (300, 16), (300,))]
+    target, uniform = torch.randint(0, 300, (40,), generator=generator), torch.rand(40, generator=generator)
+    reward = torch.randn(40, generator=generator, dtype=torch.float64)
+    for share in (0.0, 1.0):
+        found, same = ([x.clone().requires_grad_() for x in values] for _ in range(2))
+        ours = guess(*found, target, uniform, temperature)
+        assert ours.sampled_N is not None
+        assert ours.sampled_nll_N is not None
+        both = F.linear(same[0], same[1], same[2]).log_softmax(-1)
+        expected, loss = -both.gather(1, ours.sampled_N[:, None])[:, 0], -both.gather(1, target[:, None])[:, 0]
+        torch.testing.assert_close(ours.sampled_nll_N, expected)
+        ((ours.sampled_nll_N * reward).sum() + (share * ours.nll_N.sum() if share else 0)).backward()  # type: ignore[no-untyped-call]
+        ((expected * reward).sum() + share * loss.sum()).backward()
+        for mine, theirs in zip(found, same, strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad)
+
+
 def test_a_hopeless_position_has_its_loss_and_the_right_gradient() -> None:
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
     found = guess(logits, torch.eye(2), torch.zeros(2), torch.tensor([0]))

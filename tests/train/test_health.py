@@ -278,6 +278,37 @@ def test_an_exploding_gradient_has_diverged() -> None:
     assert state(history, "discriminator") == State.HEALTHY  # a spike that has passed
 
 
+def entropies(losses: list[float], entropy: float, share: float = 0.3) -> list[dict[str, Any]]:
+    """A generator's course; `entropy` = of what it samples."""
+    course = mlm_course(losses)
+    for each in course:
+        each["figures"] |= {"generator_entropy": entropy, "mlm_accuracy": share}
+    return course
+
+
+def test_a_generator_of_low_entropy_has_collapsed() -> None:
+    assert state(entropies([6.0] * 5, 0.2), "generator") == State.GENERATOR_COLLAPSED
+    assert state(entropies([6.0] * 5, 0.2), "generator", warmup_done=False) == State.GENERATOR_COLLAPSED
+    rising = [5.0] * 6 + [9.0] * 6
+    assert state(mlm_course(rising), "generator") == State.DIVERGED
+    assert state(entropies(rising, 0.2), "generator") == State.GENERATOR_COLLAPSED, "the cause, not what it does to the loss"
+    assert state(entropies([6.0] * 2, 0.2), "generator") == State.WARMING_UP, "too few figures"
+    broken = entropies([6.0] * 5, 0.2)
+    broken[-1]["figures"]["mlm_loss"] = math.nan
+    assert state(broken, "generator") == State.DIVERGED
+
+
+def test_a_generator_that_is_as_unsure_as_it_is_wrong_has_not() -> None:
+    assert state(entropies([6.0] * 5, 5.5), "generator") == State.HEALTHY
+    assert state(entropies([6.0] * 5, 3.6), "generator") == State.HEALTHY, "somewhat too sure"
+    assert state(entropies([0.3] * 5, 0.05), "generator") == State.HEALTHY, "it knows the text"
+
+
+def test_the_entropy_is_the_mean_over_what_was_sampled() -> None:
+    totals = mlm_event_totals(0) | {"sampled_nll": torch.tensor(144.0)}
+    assert mlm_figures(totals)["generator_entropy"] == 144.0 / (9 * B)
+
+
 def test_only_the_current_phase_counts() -> None:
     before = [{**old, "phase": "mlm"} for old in mlm_course([5.0] * 10, "encoder")]
     assert state([*before, *mlm_course([6.4] * 8)], "generator") == State.HEALTHY

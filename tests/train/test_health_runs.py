@@ -107,6 +107,26 @@ def test_a_generator_that_knows_the_text_by_heart_is_too_strong(run: Run, tokeni
     assert course.steps[-1]["figures"]["replaced_share"] < 0.01
 
 
+@pytest.mark.parametrize(("likelihood", "collapses"), [(0.0, True), (1.0, False)])
+def test_a_generator_that_only_fools_collapses(run: Run, likelihood: float, collapses: bool) -> None:
+    """At the same rate likelihood beside the reward keeps it from that."""
+    rate = (
+        "phases.rtd.optimizer.lr=1e-2",
+        "phases.rtd.optimizer.warmup_ratio=0.2",
+        "phases.rtd.optimizer.clip_per_network=true",
+    )
+    objective = f'phases.rtd.objective={{type="adversarial", tying="none", mle_weight={likelihood}}}'
+    course = run("test-classic", "rtd", objective, *rate, steps=60)
+    said, figures = course.verdicts["generator"], course.steps[-1]["figures"]
+    assert (State.GENERATOR_COLLAPSED in said) == (said[-1] == State.GENERATOR_COLLAPSED) == collapses
+    if collapses:
+        assert figures["generator_entropy"] < 0.5
+        assert figures["mlm_accuracy"] < 0.1
+        assert "its entropy is" in course.reasons["generator"]
+    else:
+        assert figures["generator_entropy"] > 0.8 * figures["mlm_loss"]
+
+
 def test_masks_that_are_blind_to_the_ends_of_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(candidates_BL: npt.NDArray[np.bool_], *rest: object) -> Drawn:
         length = candidates_BL.shape[1]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Losses, Noise, Padded, Phase, Term
+from electra.contracts import Batch, Losses, Noise, Objective, Padded, Phase, Term
 from electra.errors import ElectraError, ExitCode, Preempted
 from electra.events import Event, EventLog
 from electra.train.checkpoint import Checkpoints, own_tensors
@@ -371,7 +371,7 @@ def test_a_log_line_speaks_of_all_steps_since_the_last(build: Build) -> None:
 # -- several phases in a step -------------------------------------------------------------------------------------------
 
 
-class Alternating(nn.Module):
+class Alternating(nn.Module, Objective):
     """Two networks, each with a phase of its own in every step; counts are rows."""
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """Fine-tuning: a model directory and a labelled file in, a run directory with a model for the task out.
 
-The same loop as in pre-training; the objective is `Supervised`, the loader keeps examples whole, and the development set is
-scored after every epoch through the same `Predictor` that serves the model later. The model that is left is the one that
-scored best; without a development set, the last. One run is made here; several with other seeds or rates, in sweep.py.
+The same loop as in pre-training; the objective is `Supervised` or builds on it, the loader keeps examples whole, and the
+development set is scored after every epoch through the same `Predictor` that serves the model later. The model that is left is
+the one that scored best; without a development set, the last. One run is made here; several with other seeds or rates, in
+sweep.py.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from electra.build.labelled import DataConfig, read_labelled
+from electra.build.finetune_settings import ExampleBatchConfig, FinetuneObjective, FinetuneOptimizerConfig, SearchConfig
+from electra.build.labelled import DataConfig, read_labelled, read_unlabelled
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
 from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, fingerprint, load, tables, to_tree
 from electra.console import ConsoleSink
-from electra.contracts import TrainableTask
+from electra.contracts import Encoded, TrainableTask
 from electra.data.loader import ExampleLoader
+from electra.data.mixed import MixedLoader
 from electra.dist import fold_seed
 from electra.errors import ElectraError, Preempted
 from electra.evaluate.card import write_card
@@ -32,7 +35,8 @@ from electra.evaluate.report import EVALUATION, write_report
 from electra.evaluate.run import examination, judged
 from electra.events import EventLog
 from electra.models.model_dir import Provenance, load_model_dir
-from electra.objectives.supervised import DecayRule, Freeze, Supervised
+from electra.objectives.latent_adversarial import LatentAdversarialConfig
+from electra.objectives.supervised import Freeze, Supervised, SupervisedConfig
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as load_predictor
 from electra.storage import write_json
@@ -44,59 +48,9 @@ from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
-from electra.train.optim import AdamWConfig, Optimizers
+from electra.train.optim import Optimizers
 from electra.train.run import Opened, RunConfig, open_run
 from electra.train.selection import Evaluation, EvaluationConfig, best
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleBatchConfig:
-    """The global batch of a step.
-
-    Args:
-        examples: examples over all processes.
-        micro_tokens: tokens, padding included, that go through the network at once; of no effect on a task whose loss compares
-            the examples of a step with each other (`embed`).
-    """
-
-    __pydantic_config__ = STRICT
-    examples: int = 32
-    micro_tokens: int = 8192
-
-    def __post_init__(self) -> None:
-        if self.examples < 1 or self.micro_tokens < 1:
-            raise ElectraError("E-C440", "batch", "examples and micro_tokens are at least 1", "give a positive number")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneOptimizerConfig(AdamWConfig):
-    """The optimiser, with the paper's values of the small size by default.
-
-    Args:
-        layer_decay_rule: how `layer_decay` counts layers: `fixed`, or `reference`, as the published code does.
-    """
-
-    lr: float = 3e-4
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.1
-    layer_decay: float = 0.8
-    layer_decay_rule: DecayRule = "fixed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """Settings that are tried and chosen by the development set.
-
-    Args:
-        lr: peak learning rates, each tried in the place of `optimizer.lr`; none = no search.
-    """
-
-    __pydantic_config__ = STRICT
-    lr: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if any(lr <= 0 for lr in self.lr) or len(set(self.lr)) < len(self.lr):
-            raise ElectraError("E-C456", "search.lr", f"{list(self.lr)} are not different rates above 0", "mend the list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +59,12 @@ class FinetuneRecipe:
 
     Args:
         task: what is learnt.
-        data: labelled files.
+        data: labelled files, and texts without labels.
         run: where the run lives, and its seed.
         init: the pre-trained model; `init.weights = "fresh"` trains the same network from scratch.
+        objective: the task's loss on labelled examples alone, or with unlabelled texts beside them.
         epochs: passes over the training examples.
-        batch: examples of a step.
+        batch: labelled examples of a step.
         optimizer: the paper's values of the small size by default.
         freeze: what is not trained: `nothing`, the `embeddings`, these and a number of the lowest layers, or the `encoder`.
         evaluation: when the development set is scored, and when to end early.
@@ -124,6 +79,7 @@ class FinetuneRecipe:
     data: DataConfig
     run: RunConfig
     init: InitConfig = field(default_factory=InitConfig)
+    objective: FinetuneObjective = field(default_factory=SupervisedConfig)
     epochs: float = 3
     batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
     optimizer: FinetuneOptimizerConfig = field(default_factory=FinetuneOptimizerConfig)
@@ -140,6 +96,7 @@ class FinetuneRecipe:
         if self.init.from_ is None:
             raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
         self._check_seeds()
+        self._check_objective()
         by_dev = {"evaluation": EvaluationConfig(), "seeds": 1, "search": SearchConfig()}
         for name, default in by_dev.items():
             if self.data.dev is None and getattr(self, name) != default:
@@ -151,6 +108,15 @@ class FinetuneRecipe:
         if seeds < 1 if isinstance(seeds, int) else not seeds or len(set(seeds)) < len(seeds):
             raise ElectraError("E-C453", "seeds", f"{seeds} is neither a number of runs nor a list of different seeds",
                                "give for example 3, or [0, 1, 2]")  # fmt: skip
+
+    def _check_objective(self) -> None:
+        name, takes = self.objective.type, isinstance(self.objective, LatentAdversarialConfig)
+        if takes and not self.data.unlabelled:
+            raise ElectraError("E-C532", "data.unlabelled", f"is required by objective.type={name} and was not given",
+                               "name a file of texts")  # fmt: skip
+        if self.data.unlabelled and not takes:
+            raise ElectraError("E-C532", "data.unlabelled", f"objective.type={name} learns nothing of texts without labels",
+                               "set objective.type=latent-adversarial, or leave the texts out")  # fmt: skip
 
     @property
     def is_single(self) -> bool:
@@ -237,12 +203,17 @@ class Setting:
         self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
         self.examples = len(labelled.train)
         self.train = [row for example in labelled.train for row in self.task.encode(example)]
-        self.truncated = sum(row.truncated for row in self.train)
         self.fingerprints = {
             "training data": labelled.train_hash,
             "tokenizer": self.tokenizer.fingerprint,
             "labels": fingerprint(self.task.to_json()),
         }
+        self.unlabelled: list[Encoded] = []
+        if recipe.data.unlabelled:
+            texts, self.fingerprints["unlabelled data"], notes = read_unlabelled(self.task, recipe.data, self.dev)
+            self.unlabelled = [row for example in texts for row in self.task.encode(example)]
+            self.notes = [*self.notes, *notes]
+        self.truncated = sum(row.truncated for row in (*self.train, *self.unlabelled))
 
     @property
     def task_name(self) -> str:
@@ -274,7 +245,7 @@ class Setting:
         trial.evaluate = None
         need = examine(trial, budget, room)
         self.source.encoder.load_state_dict(before)
-        assert isinstance(trial.loader, ExampleLoader)
+        assert isinstance(trial.loader, ExampleLoader | MixedLoader)
         loader, steps = trial.loader, trial.total_steps
         writes = self._writes(need, steps)
         require_disk(recipe.run.dir, sum(writes.values()))
@@ -289,8 +260,9 @@ class Setting:
         ]
         resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
                     "examples": self.examples, "steps": phases[-1].first + steps}  # fmt: skip
+        beside = {"unlabelled rows": len(self.unlabelled)} if self.unlabelled else {}
         return Survey(
-            data={"examples": self.examples, "rows": len(self.train), "dev examples": len(self.dev),
+            data={"examples": self.examples, "rows": len(self.train), **beside, "dev examples": len(self.dev),
                   "dev examples in train": self.overlap.count if self.overlap else 0, "tokens cut": self.truncated,
                   "padding share": round(loader.padding, 4)},
             phases=phases, room=room, writes=writes, derived=derived, resolved=dict(known) if known else resolved,
@@ -311,20 +283,11 @@ class Setting:
         torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
         encoder = initial_weights(self.source, self.recipe.init)
         provenance = Provenance(tokenizer=self.tokenizer, card=card, trained_on=self.fingerprints["training data"])
-        return Supervised(encoder, self.task, provenance, self.recipe.freeze)
+        return self.recipe.objective.build(encoder, self.task, provenance, self.recipe.freeze)
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
-        recipe, objective = self.recipe, self._objective(card)
-        loader = ExampleLoader(
-            examples=EncodedExamples(self.train),
-            pad_id=self.tokenizer.pad_id,
-            batch_examples=recipe.batch.examples,
-            micro_tokens=micro_tokens,
-            seed=recipe.run.seed,
-            packed=machine.device().type == "cuda",
-            whole=self.task.whole_batch,
-        )
+        recipe, objective, loader = self.recipe, self._objective(card), self._loader(micro_tokens)
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
         exponents = objective.decay_exponents(recipe.optimizer.layer_decay_rule)
         return Training(
@@ -342,6 +305,28 @@ class Setting:
             evaluate_steps=recipe.evaluation.steps or loader.steps_per_epoch,
             patience=recipe.evaluation.patience,
         )
+
+    def _loader(self, micro_tokens: int) -> ExampleLoader | MixedLoader:
+        """The labelled examples, and the unlabelled beside them where there are some."""
+        recipe = self.recipe
+        labelled = ExampleLoader(
+            examples=EncodedExamples(self.train),
+            pad_id=self.tokenizer.pad_id,
+            batch_examples=recipe.batch.examples,
+            micro_tokens=micro_tokens,
+            seed=recipe.run.seed,
+            packed=machine.device().type == "cuda",
+            whole=self.task.whole_batch,
+        )
+        if not isinstance(recipe.objective, LatentAdversarialConfig):
+            return labelled
+        beside = replace(
+            labelled,
+            examples=EncodedExamples(self.unlabelled),
+            batch_examples=recipe.objective.unlabelled_examples or recipe.batch.examples,
+            seed=fold_seed(recipe.run.seed, "unlabelled"),
+        )
+        return MixedLoader(labelled=labelled, unlabelled=beside)
 
     def _evaluator(self, objective: Supervised) -> Callable[[int, StopFlag], Evaluation] | None:
         """Figures on the development set, with what the task chooses there; a stop ends it before the next batch."""
@@ -384,8 +369,9 @@ class Setting:
             steps=t.total_steps,
             resumed=found is not None,
             examples=self.examples,
+            **({"unlabelled": len(self.unlabelled)} if self.unlabelled else {}),
             dev_examples=len(self.dev),
-            padding_share=round(t.loader.padding, 4) if isinstance(t.loader, ExampleLoader) else 0.0,
+            padding_share=round(t.loader.padding, 4) if isinstance(t.loader, ExampleLoader | MixedLoader) else 0.0,
             precision="bf16" if t.bf16 else "fp32",
         )
         for note in self.notes:
@@ -393,5 +379,6 @@ class Setting:
         if self.overlap is not None:
             log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
-            log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of {sum(i.truncated > 0 for i in self.train)} "
+            log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of "
+                     f"{sum(i.truncated > 0 for i in (*self.train, *self.unlabelled))} "
                      f"training rows did not fit and were cut (task.max_length = {self.task.max_length})")  # fmt: skip

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from electra.config import STRICT
+from electra.config import STRICT, fingerprint
 from electra.contracts import Example, TrainableTask
 from electra.errors import ElectraError
+from electra.objectives.latent_adversarial import one_label
 from electra.storage import file_hash
 from electra.tasks.common import learnt
 from electra.tasks.labelled_text import LabelledText
@@ -23,17 +24,19 @@ from electra.tasks.labelled_text import LabelledText
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Labelled files.
+    """Labelled files, and files of texts.
 
     Args:
         train: examples to learn from.
         dev: examples to score while training, by which the model is chosen; None = no evaluation, the last model is kept.
+        unlabelled: a file, or several, of texts to learn from without labels; for objectives that do.
         swap_pairs: learn from each pair of texts in the other order, too: for relations that are the same in both.
     """
 
     __pydantic_config__ = STRICT
     train: Path
     dev: Path | None = None
+    unlabelled: Path | tuple[Path, ...] | None = None
     swap_pairs: bool = False
 
 
@@ -95,6 +98,35 @@ def read_labelled(task: TrainableTask, config: DataConfig) -> Labelled:
         notes.append(f"{len(train):,} pairs are learnt from in both orders")
         train += both_orders(train)
     return Labelled(task=fitted, train=train, dev=dev, notes=notes, overlap=overlap, train_hash=train_hash)
+
+
+def read_unlabelled(task: TrainableTask, config: DataConfig, dev: Sequence[Example]) -> tuple[list[Example], str, list[str]]:
+    """The texts of `config.unlabelled`, without their labels; a hash of the files; and notes, a sentence each.
+
+    Args:
+        task: fitted to the training examples.
+        dev: examples of the development file; how many of the texts stand there is among the notes.
+
+    Raises:
+        ElectraError: E-C531 the task does not give one label to each text; those of the readers and of `both_orders`.
+    """
+    one_label(task)
+    given = config.unlabelled
+    files = (given,) if isinstance(given, Path) else given or ()
+    texts, hashes, notes = list[Example](), list[str](), list[str]()
+    for path in files:
+        found, _ = _read(task, path, notes)
+        labels = sum(example.target is not None for example in found)
+        if labels:
+            notes.append(f"{path}: {labels:,} labels are not looked at, as the file is data.unlabelled")
+        texts += [replace(example, target=None) for example in found]
+        hashes.append(file_hash(path))
+    shared = _overlap(texts, dev)
+    if shared is not None:
+        notes.append(f"{shared.count:,} texts of data.dev are learnt from without their labels: they stand in data.unlabelled")
+    if config.swap_pairs:
+        texts += both_orders(texts)
+    return texts, fingerprint(hashes), notes
 
 
 def both_orders(examples: Sequence[Example]) -> list[Example]:

@@ -17,7 +17,9 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
 from electra.models.model_dir import ModelDir, Provenance
 from electra.models.modern import ModernConfig
+from electra.objectives.adversarial import Adversarial, AdversarialConfig
 from electra.objectives.all_tokens_mlm import AllTokensMlm, AllTokensMlmConfig
+from electra.objectives.causal import Causal, CausalConfig
 from electra.objectives.fixed_generator import FixedGenerator, FixedGeneratorConfig
 from electra.objectives.frozen_generator import FrozenGenerator, FrozenGeneratorConfig
 from electra.objectives.mlm import Mlm, MlmConfig
@@ -40,17 +42,17 @@ class PretrainInitConfig(InitConfig):
 
 
 ObjectiveConfig = Annotated[
-    MlmConfig | RtdConfig | ReplaceMlmConfig | AllTokensMlmConfig | FixedGeneratorConfig | FrozenGeneratorConfig,
+    MlmConfig
+    | RtdConfig
+    | AdversarialConfig
+    | CausalConfig
+    | ReplaceMlmConfig
+    | AllTokensMlmConfig
+    | FixedGeneratorConfig
+    | FrozenGeneratorConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = (
-    Mlm
-    | Rtd
-    | ReplaceMlm
-    | AllTokensMlm
-    | FixedGenerator
-    | FrozenGenerator
-)  # fmt: skip
+PretrainObjective = Mlm | Rtd | Adversarial | Causal | ReplaceMlm | AllTokensMlm | FixedGenerator | FrozenGenerator
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:

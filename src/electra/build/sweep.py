@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from electra.build.finetune import FinetuneRecipe, SearchConfig, Setting, run
+from electra.build.finetune import FinetuneRecipe, Setting, run
+from electra.build.finetune_settings import SearchConfig
 from electra.config import to_tree
 from electra.console import ConsoleSink
 from electra.errors import Preempted

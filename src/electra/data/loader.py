@@ -122,8 +122,8 @@ def collate(items: Sequence[Encoded], length: int, pad_id: int, packed: bool = F
     """The items as one `Batch` of rows of `length`, none of them longer, with their targets.
 
     Targets of shape [] become [B]; targets of shape [n], one per token, become [B, L] filled up with -100 (whole numbers)
-    or 0 (others), or [T] where `packed`; targets of shape [1, K], of one K, become [B, K]. Floats become float32. Counts:
-    `rows`, `examples`, `tokens`, and of each target of whole numbers how many are not -100, under its name.
+    or 0 (others), or [T] where `packed`; targets of shape [1, K] become [B, longest K], filled up alike. Floats become float32.
+    Counts: `rows`, `examples`, `tokens`, and of each target of whole numbers how many are not -100, under its name.
     """
     grid = Grid.of(items, length, pad_id, packed)
     targets = {name: _stack([item.targets[name] for item in items], grid) for name in items[0].targets}
@@ -138,9 +138,11 @@ def _stack(arrays: Sequence[Array], grid: Grid) -> Array:
     )
     if arrays[0].ndim == 0:
         return np.array(arrays, dtype=dtype)
+    filling = _NO_LABEL if dtype == np.int64 else 0
     if arrays[0].ndim == 2:
-        return np.concatenate(arrays).astype(dtype)
-    return grid.flat(_filled(np.full(grid.tokens.shape, _NO_LABEL if dtype == np.int64 else 0, dtype=dtype), arrays))
+        widest = np.full((len(arrays), max(array.shape[1] for array in arrays)), filling, dtype=dtype)
+        return _filled(widest, [array[0] for array in arrays])
+    return grid.flat(_filled(np.full(grid.tokens.shape, filling, dtype=dtype), arrays))
 
 
 def _filled(padding: npt.NDArray[T], arrays: Sequence[Array]) -> npt.NDArray[T]:
@@ -234,7 +236,8 @@ class PretrainLoader:
         drawn = draw(allowed, grid.real.sum(axis=1), self.masking, progress, noise, word_starts)
         index = np.where(drawn.weight > 0, np.take_along_axis(grid.index, drawn.positions, axis=1), 0)
         targets = {"drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask, "candidates": allowed}
-        return grid.batch(targets, {"drawn": float(drawn.weight.sum())}), noise
+        counts = {"drawn": float(drawn.weight.sum()), "continued": float((grid.real & ~grid.first).sum())}
+        return grid.batch(targets, counts), noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +299,7 @@ class ExampleLoader:
         for place in range(self.steps_per_epoch):
             lengths = self._lengths[self._step_examples(0, place)]
             for part in _cut(lengths, self.micro_tokens, self._longest):
-                positions += (part.stop - part.start) * _bucket(int(lengths[part.stop - 1]), self._longest)
+                positions += (part.stop - part.start) * bucket(int(lengths[part.stop - 1]), self._longest)
         return 1 - float(self._lengths.sum()) / positions
 
     @property
@@ -305,15 +308,18 @@ class ExampleLoader:
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> Iterator[tuple[Batch, Noise]]:
         """The micro-batches of one process in one step; none where the rest of an epoch is smaller than `world_size`."""
+        items, keys = self.rows(step, rank, world_size)
+        lengths = np.array([len(item.tokens) for item in items], dtype=np.int64)
+        for part in [slice(None)] if self.whole and items else _cut(lengths, self.micro_tokens, self._longest):
+            length = bucket(int(lengths[part][-1]), self._longest)
+            yield collate(items[part], length, self.pad_id, self.packed), Noise(keys[part])
+
+    def rows(self, step: int, rank: int, world_size: int) -> tuple[list[Encoded], npt.NDArray[np.uint64]]:
+        """The examples of one process in one step, by rising length, and the keys of their noise."""
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._step_examples(epoch, place)[rank::world_size]  # strided: every process gets short and long ones
-        lengths = self._lengths[chosen]
-        for part in [slice(None)] if self.whole and len(chosen) else _cut(lengths, self.micro_tokens, self._longest):
-            numbers = chosen[part]
-            items = [self.examples[int(number)] for number in numbers]
-            length = _bucket(int(self._lengths[numbers[-1]]), self._longest)
-            noise = Noise(numbers.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch)))
-            yield collate(items, length, self.pad_id, self.packed), noise
+        keys = chosen.astype(np.uint64) ^ np.uint64(noise_key(self.seed, epoch))
+        return [self.examples[int(number)] for number in chosen], keys
 
     def epochs(self, step: int) -> dict[str, float]:
         """How often the examples have been seen when step `step` begins, up to the epoch's odd batch."""
@@ -368,10 +374,10 @@ def in_order(
     for part in reversed(_cut(lengths[order], batch_tokens, longest)):
         numbers = order[part]
         items = [examples[int(number)] for number in numbers]
-        yield numbers, collate(items, _bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
+        yield numbers, collate(items, bucket(int(lengths[numbers[-1]]), longest), pad_id, packed)
 
 
-def _bucket(length: int, longest: int) -> int:
+def bucket(length: int, longest: int) -> int:
     """The padded length: the next multiple of 8, but never more than the longest of all needs."""
     return min(-(-length // _BUCKET) * _BUCKET, longest)
 
@@ -381,7 +387,7 @@ def _cut(rising_lengths: npt.NDArray[np.int64], budget: int, longest: int) -> li
     parts: list[slice] = []
     begin = 0
     for end in range(1, len(rising_lengths) + 1):
-        if end == len(rising_lengths) or (end + 1 - begin) * _bucket(int(rising_lengths[end]), longest) > budget:
+        if end == len(rising_lengths) or (end + 1 - begin) * bucket(int(rising_lengths[end]), longest) > budget:
             parts.append(slice(begin, end))
             begin = end
     return parts

@@ -39,6 +39,13 @@ _MEANING = {
     "precision": "found tokens that were replaced, at probability .5",
     "replaced_share": "tokens that the generator changed",
     "token_rms": "how much the hidden states of a row differ; near 0 = collapsed",
+    "generator_entropy": "how unsure the generator is, nats per drawn position; collapsed where it is far below its loss",
+    "reward": "adversarial: cross entropy of the discriminator at drawn positions, nats",
+    "fake_loss": "the discriminator's loss on texts and fakes together, nats",
+    "fakes_found": "fakes of the generator that the discriminator takes for fakes",
+    "texts_kept": "texts that it does not take for fakes",
+    "generator_loss": "how well fakes are found, and how far their features lie from those of texts",
+    "feature_distance": "squared distance between the mean features of texts and of fakes",
     "position_uniformity": "least drawn sixteenth of the row, relative to uniform drawing",
 }
 _TITLE = {
@@ -49,12 +56,17 @@ _TITLE = {
     "auc": "Discriminator: ROC-AUC",
     "average_precision": "Discriminator: average precision",
     "token_rms": "Discriminator: token RMS",
+    "generator_entropy": "Generator: entropy",
+    "reward": "Generator: reward",
 }
 LEVELS = {
     "prior_gain": {"healthy": HEALTHY_GAIN, "collapsed": 0.0},
     "auc": {"healthy": HEALTHY_AUC, "good": GOOD_AUC},
 }
-_TOGETHER = {"average_precision": ("Discriminator: precision and recall", ("average_precision", "recall", "precision"))}
+_TOGETHER = {
+    "average_precision": ("Discriminator: precision and recall", ("average_precision", "recall", "precision")),
+    "fakes_found": ("Discriminator: fakes that are found, texts that pass", ("fakes_found", "texts_kept")),
+}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -213,7 +225,7 @@ def _curves(run: Run) -> str:
     names = figure_names(steps)
     charts: list[Chart] = []
     for name in names:
-        if name in ("recall", "precision") and "average_precision" in names:
+        if any(name in group[1:] and group[0] in names for _, group in _TOGETHER.values()):
             continue  # drawn with it
         title, group = _TOGETHER.get(name, (chart_title(name), (name,)))
         curves = [curve_of(steps, words(other), "figures", other) for other in group if other in names]

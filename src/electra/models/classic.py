@@ -97,15 +97,31 @@ class ClassicLayer(nn.Module):
         self.attention_dropout = config.attention_probs_dropout_prob
 
     def forward(self, hidden: Tensor, reach: Reach, at: Tensor | None = None) -> Tensor:
-        p, attention_p = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        qkv = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
-        mixed = take(attend(qkv, reach, dropout=attention_p).flatten(-2), at)
-        hidden = take(hidden, at)
-        hidden = _add_and_norm(hidden, dropout(self.attention_output(mixed), p), self.attention_norm)
-        return _add_and_norm(hidden, dropout(self.down(F.gelu(self.up(hidden))), p), self.norm)
+        mixed = self.mix(self.project(hidden), reach)
+        return self.feed(self.add(take(hidden, at), take(mixed, at)))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Queries, keys and values, [..., 3, H, D]."""
+        qkv: Tensor = self.qkv(hidden).unflatten(-1, (3, self.heads, -1))
+        return qkv
+
+    def mix(self, qkv: Tensor, reach: Reach) -> Tensor:
+        """Values mixed by attention, [..., D]."""
+        return attend(qkv, reach, dropout=self.attention_dropout if self.training else 0.0).flatten(-2)
+
+    def add(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """The stream behind self-attention, from what it was before and what attention mixed."""
+        update = dropout(self.attention_output(mixed), self.dropout if self.training else 0.0)
+        return add_and_norm(hidden, update, self.attention_norm)
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """The stream behind the feed-forward."""
+        update = dropout(self.down(F.gelu(self.up(hidden))), self.dropout if self.training else 0.0)
+        return add_and_norm(hidden, update, self.norm)
 
 
-def _add_and_norm(hidden: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
+def add_and_norm(hidden: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """The residual sum of a post-norm network."""
     # under autocast an fp32 stream meets bf16 updates: a sum of two types is several times slower than cast and sum
     normed: Tensor = norm(hidden.to(update.dtype) + update)
     return normed
@@ -145,9 +161,21 @@ class ClassicEncoder(nn.Module):
         Returns:
             [..., D], or [N, D] at `at`, in the compute type.
         """
-        reach = Reach(layout)
-        hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
-        hidden = self.embeddings_project(hidden)
-        for layer in self.layers:
+        hidden = self.embed(tokens, positions, types, embeddings)
+        for layer, reach in zip(self.layers, self.reaches(positions, layout), strict=True):
             hidden = layer(hidden, reach, at if layer is self.layers[-1] else None)
+        return hidden
+
+    def embed(self, tokens: Tensor, positions: Tensor, types: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """What the first layer sees; arguments as in `forward`."""
+        hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
+        projected: Tensor = self.embeddings_project(hidden)
+        return projected
+
+    def reaches(self, positions: Tensor, layout: Layout) -> list[Reach]:
+        """Who attends to whom in each layer."""
+        return [Reach(layout)] * len(self.layers)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """What the last layer gives is the hidden state: its norm has been applied."""
         return hidden

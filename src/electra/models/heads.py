@@ -48,6 +48,10 @@ class MlmHead(nn.Module):
         return F.linear(self.transform(hidden), table_VE, self.bias)
 
 
+class CausalHead(MlmHead):
+    """The same layers, which say at each token what comes next."""
+
+
 class RtdHead(nn.Module):
     """One score per token: positive = replaced.
 
@@ -93,11 +97,15 @@ class LabelHead(nn.Module):
         self.dropout = dropout
         initialise(self, std=config.initializer_range)
 
-    def scores(self, vectors: Tensor) -> Tensor:
-        """[..., S] -> [..., labels]."""
+    def features(self, vectors: Tensor) -> Tensor:
+        """[..., S] -> [..., F], what the output layer reads."""
         if self.transforms:
             vectors = self.norm(F.gelu(self.dense(vectors)))
-        scores: Tensor = self.classifier(dropout(vectors, self.dropout if self.training else 0.0))
+        return dropout(vectors, self.dropout if self.training else 0.0)
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """[..., S] -> [..., labels]."""
+        scores: Tensor = self.classifier(self.features(vectors))
         return scores
 
 
@@ -122,9 +130,13 @@ class ClassificationHead(LabelHead):
         super().__init__(config, labels, dropout)
         self.pooling = pooling
 
+    def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, D], what is read of each example."""
+        return _mean(hidden, layout) if self.pooling == "mean" else _first(hidden, layout)
+
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
-        return self.scores(_mean(hidden, batch.layout) if self.pooling == "mean" else _first(hidden, batch.layout))
+        return self.scores(self.pooled(hidden, batch.layout))
 
 
 class TwoLayerHead(nn.Module):
@@ -141,11 +153,18 @@ class TwoLayerHead(nn.Module):
         self.dropout = dropout
         initialise(self, std=config.initializer_range)
 
+    def pooled(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """[B, L, D] or [T, D], one example a row or document -> [N, D], what is read of each example."""
+        return _first(hidden, layout)
+
+    def features(self, vectors: Tensor) -> Tensor:
+        """[..., D] -> [..., D], what the output layer reads."""
+        rate = self.dropout if self.training else 0.0
+        return dropout(F.gelu(self.dense(dropout(vectors, rate))), rate)
+
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
-        rate = self.dropout if self.training else 0.0
-        vectors_ND = F.gelu(self.dense(dropout(_first(hidden, batch.layout), rate)))
-        scores: Tensor = self.classifier(dropout(vectors_ND, rate))
+        scores: Tensor = self.classifier(self.features(self.pooled(hidden, batch.layout)))
         return scores
 
 

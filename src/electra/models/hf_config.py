@@ -30,7 +30,7 @@ _MODERN_SIZES = {"vocab_size": 50368, "hidden_size": 768, "num_hidden_layers": 2
 _MODERN_CONSTANTS = {"norm_eps": 1e-5, "attention_dropout": 0.0, "mlp_dropout": 0.0, "embedding_dropout": 0.0,
                      "initializer_range": 0.02}  # fmt: skip
 #: what a foreign config must say, if it says anything, for our network to be the same
-_CLASSIC_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "tie_word_embeddings": True}
+_CLASSIC_FIXED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "tie_word_embeddings": True}
 _MODERN_FIXED = {"hidden_activation": "gelu", "classifier_activation": "gelu", "norm_bias": False,
                  "attention_bias": False, "mlp_bias": False, "classifier_bias": False, "decoder_bias": True,
                  "tie_word_embeddings": True}  # fmt: skip
@@ -64,7 +64,7 @@ def to_json(
         }
     fields = {name: value for name, value in recipes.to_tree(config).items() if name != "type"}
     if isinstance(config, ClassicConfig):
-        return tree | fields | {"model_type": "electra"} | _CLASSIC_FIXED
+        return tree | fields | {"model_type": "electra"} | _CLASSIC_FIXED | {"is_decoder": is_causal(architecture)}
     thetas = zip(_LAYER_TYPES, (config.global_rope_theta, config.local_rope_theta), strict=True)
     every = config.global_attn_every_n_layers
     return tree | fields | _MODERN_FIXED | {
@@ -93,7 +93,8 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
         architecture = MODERN_DISCRIMINATOR
     bert = architecture.startswith("Bert")
     modern = ARCHITECTURES[architecture].family == "modern"
-    for name, value in (_MODERN_FIXED if modern else _CLASSIC_FIXED).items():
+    fixed = _MODERN_FIXED if modern else _CLASSIC_FIXED | {"is_decoder": is_causal(architecture)}
+    for name, value in fixed.items():
         if tree.get(name, value) != value:
             raise ElectraError("E-M221", where, f"{name} is {tree[name]!r}", f"only {value!r} can be loaded")
     sizes = _MODERN_SIZES if modern else _BERT_SIZES if bert else _CLASSIC_SIZES
@@ -114,6 +115,11 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[ClassicConfig | Mode
         return recipes.build(ClassicConfig, fields), architecture
     except ElectraError as error:
         raise ElectraError("E-M222", where, f"{error.where}: {error.cause}", "mend config.json") from None
+
+
+def is_causal(architecture: str) -> bool:
+    """Whether its tokens see only those before them."""
+    return architecture.endswith("ForCausalLM")
 
 
 def pooling(tree: Mapping[str, Any], where: str) -> Pooling:

@@ -53,6 +53,7 @@ _ELECTRA_MLM: Table = {
     "mlm_head.norm": ("generator_predictions.LayerNorm",),
     "mlm_head": ("generator_lm_head",),
 }
+_ELECTRA_CAUSAL: Table = {name.replace("mlm", "causal"): theirs for name, theirs in _ELECTRA_MLM.items()}
 _ELECTRA_RTD: Table = {
     "rtd_head.dense": ("discriminator_predictions.dense",),
     "rtd_head.output": ("discriminator_predictions.dense_prediction",),
@@ -73,6 +74,7 @@ _BERT_MLM: Table = {
     "mlm_head": ("cls.predictions",),
 }
 _MODERN_MLM: Table = {"mlm_head.dense": ("head.dense",), "mlm_head.norm": ("head.norm",), "mlm_head": ("decoder",)}
+_MODERN_CAUSAL: Table = {name.replace("mlm", "causal"): theirs for name, theirs in _MODERN_MLM.items()}
 _MODERN_RTD: Table = {"rtd_head.dense": ("head.dense",), "rtd_head.norm": ("head.norm",), "rtd_head.output": ("classifier",)}
 _MODERN_CLASSIFICATION: Table = {
     "classification_head.dense": ("head.dense",),
@@ -97,6 +99,8 @@ _MODERN_SPAN: Table = {
 
 #: ModernBertForTokenClassification with the labels original and replaced: a discriminator, for which there is no class
 MODERN_DISCRIMINATOR = "ModernBertForTokenClassification (discriminator)"
+#: a causal language model of the modern family: transformers has no class for it, and this name says so
+MODERN_CAUSAL = "ElectraModernForCausalLM"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         family="classic", prefix="electra.", head=_ELECTRA_MLM,
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
     ),
+    "ElectraForCausalLM": Architecture(
+        family="classic", prefix="electra.", head=_ELECTRA_CAUSAL,
+        tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
     "ElectraForMultipleChoice": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CHOICE),
     "ElectraForTokenClassification": Architecture(family="classic", prefix="electra.", head=_TOKEN),
@@ -148,6 +156,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ModernBertModel": Architecture(family="modern", prefix="model."),
     "ModernBertForMaskedLM": Architecture(
         family="modern", prefix="model.", head=_MODERN_MLM, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
+    ),
+    MODERN_CAUSAL: Architecture(
+        family="modern", prefix="model.", head=_MODERN_CAUSAL, tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"}
     ),
     "ModernBertForTokenClassification": Architecture(family="modern", prefix="model.", head=_MODERN_TOKEN),
     MODERN_DISCRIMINATOR: Architecture(family="modern", prefix="model.", head=_MODERN_RTD),

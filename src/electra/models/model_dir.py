@@ -34,6 +34,7 @@ from electra.models import hf_config, sentence_transformers
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder
 from electra.models.heads import (
+    CausalHead,
     ChoiceHead,
     ClassificationHead,
     LabelHead,
@@ -44,7 +45,14 @@ from electra.models.heads import (
     TokenHead,
     TwoLayerHead,
 )  # fmt: skip
-from electra.models.interchange import MODERN_DISCRIMINATOR, from_transformers, head_of, require_names, to_transformers
+from electra.models.interchange import (
+    MODERN_CAUSAL,
+    MODERN_DISCRIMINATOR,
+    from_transformers,
+    head_of,
+    require_names,
+    to_transformers,
+)
 from electra.models.modern import ModernConfig
 from electra.models.tying import plain_state
 from electra.text.tokenizer import Tokenizer
@@ -63,6 +71,7 @@ Head = MlmHead | RtdHead | TaskHead
 #: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
 _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
+    CausalHead: ("causal_head", "ForCausalLM"),
     RtdHead: ("rtd_head", "ForPreTraining"),
     ClassificationHead: ("classification_head", "ForSequenceClassification"),
     ChoiceHead: ("choice_head", "ForMultipleChoice"),
@@ -102,7 +111,7 @@ class ModelDir:
     Args:
         path: where it is.
         encoder: the main encoder, `encoder.config` its sizes.
-        mlm_head, rtd_head: the heads of pre-training that it has on the main encoder.
+        mlm_head, rtd_head, causal_head: the heads of pre-training that it has on the main encoder.
         task_head: the head of a task that it has, if a class of transformers has such a one.
         own_head: the weights of any other task's head, for the task to make a head of.
         generator: the generator beside it.
@@ -116,6 +125,7 @@ class ModelDir:
     encoder: Encoder
     mlm_head: MlmHead | None = None
     rtd_head: RtdHead | None = None
+    causal_head: CausalHead | None = None
     task_head: TaskHead | None = None
     own_head: Mapping[str, Tensor] | None = None
     labels: tuple[str, ...] = ()
@@ -190,7 +200,8 @@ def _write_main(
     if head is None or type(head) in _HEADS:
         assert head is None or isinstance(head, nn.Module)
         ending = "Model" if head is None else _HEADS[type(head)][1]
-        _write_network(directory, prefix + ending, encoder, head, labels, problem)
+        architecture = MODERN_CAUSAL if isinstance(head, CausalHead) and prefix == "ModernBert" else prefix + ending
+        _write_network(directory, architecture, encoder, head, labels, problem)
         return False
     _write_network(directory, f"{prefix}Model", encoder)
     own = head.state_dict() if isinstance(head, nn.Module) else head
@@ -260,7 +271,8 @@ def load_model_dir(path: Path) -> ModelDir:
     return ModelDir(
         path=path,
         encoder=main.encoder,
-        mlm_head=head if isinstance(head, MlmHead) else None,
+        mlm_head=head if isinstance(head, MlmHead) and not isinstance(head, CausalHead) else None,
+        causal_head=head if isinstance(head, CausalHead) else None,
         rtd_head=head if isinstance(head, RtdHead) else None,
         task_head=head if isinstance(head, TaskHead) else None,
         own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
@@ -342,6 +354,8 @@ def _empty_head(
     match prefix:
         case "mlm_head":
             return MlmHead(config)
+        case "causal_head":
+            return CausalHead(config)
         case "rtd_head":
             return RtdHead(config)
         case "classification_head":

@@ -109,14 +109,27 @@ class ModernLayer(nn.Module):
         self.mlp_dropout = config.mlp_dropout
 
     def forward(self, hidden: Tensor, reach: Reach, at: Tensor | None = None) -> Tensor:
-        attention_p, mlp_p = (self.attention_dropout, self.mlp_dropout) if self.training else (0.0, 0.0)
-        qkv = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1))
-        mixed = take(attend(qkv, reach).flatten(-2), at)
-        hidden = take(hidden, at)
-        # cast, then add: under autocast a sum of two types is several times slower
-        hidden = hidden + dropout(self.attn["Wo"](mixed), attention_p).to(hidden.dtype)
+        mixed = self.mix(self.project(hidden), reach)
+        return self.feed(self.add(take(hidden, at), take(mixed, at)))
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Queries, keys and values, [..., 3, H, D]."""
+        qkv: Tensor = self.attn["Wqkv"](self.attn_norm(hidden)).unflatten(-1, (3, self.heads, -1))
+        return qkv
+
+    def mix(self, qkv: Tensor, reach: Reach) -> Tensor:
+        """Values mixed by attention, [..., D]."""
+        return attend(qkv, reach).flatten(-2)
+
+    def add(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """The stream behind self-attention, from what it was before and what attention mixed."""
+        update = dropout(self.attn["Wo"](mixed), self.attention_dropout if self.training else 0.0)
+        return hidden + update.to(hidden.dtype)  # cast, then add: under autocast a sum of two types is several times slower
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """The stream behind the feed-forward."""
         gated = geglu(self.mlp["Wi"](self.mlp_norm(hidden)))
-        update: Tensor = self.mlp["Wo"](dropout(gated, mlp_p))
+        update: Tensor = self.mlp["Wo"](dropout(gated, self.mlp_dropout if self.training else 0.0))
         return hidden + update.to(hidden.dtype)
 
 
@@ -158,11 +171,23 @@ class ModernEncoder(nn.Module):
         Returns:
             [..., D], or [N, D] at `at`.
         """
+        hidden = self.embed(tokens, positions, types, embeddings)
+        for layer, reach in zip(self.layers, self.reaches(positions, layout), strict=True):
+            hidden = layer(hidden, reach, at if layer is self.layers[-1] else None)
+        return self.finish(hidden)
+
+    def embed(self, tokens: Tensor, positions: Tensor, types: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """What the first layer sees; arguments as in `forward`."""
+        hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
+        return hidden
+
+    def reaches(self, positions: Tensor, layout: Layout) -> list[Reach]:
+        """Who attends to whom in each layer."""
         everywhere = Reach(layout, None, Rotary.of(positions, self.head_size, self.global_theta))
         nearby = Reach(layout, self.window, Rotary.of(positions, self.head_size, self.local_theta))
-        hidden: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
-        for layer in self.layers:
-            reach = everywhere if layer.is_global else nearby
-            hidden = layer(hidden, reach, at if layer is self.layers[-1] else None)
+        return [everywhere if layer.is_global else nearby for layer in self.layers]
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """The hidden state, from what the last layer gives."""
         normed: Tensor = self.final_norm(hidden)
         return normed

@@ -121,9 +121,10 @@ class Embeddings(nn.Module):
         """[..., E], the sum of the tables' rows."""
         raise NotImplementedError
 
-    def forward(self, tokens: Tensor, positions: Tensor, types: Tensor) -> Tensor:
-        """[..., E] from int64 [...]."""
-        return dropout(self.norm(self.look_up(tokens, positions, types)), self.dropout if self.training else 0.0)
+    def forward(self, tokens: Tensor, positions: Tensor, types: Tensor, shift: Tensor | None = None) -> Tensor:
+        """[..., E] from int64 [...]; `shift`, [..., E], is added to the sum of the tables' rows."""
+        found = self.look_up(tokens, positions, types)
+        return dropout(self.norm(found if shift is None else found + shift), self.dropout if self.training else 0.0)
 
 
 class Rotary:

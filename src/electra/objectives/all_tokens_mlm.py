@@ -116,6 +116,7 @@ class AllTokensMlm(nn.Module, Objective):
             nll_N=guessed.nll_N.index_select(0, filled.position_N),
             correct_N=guessed.correct_N.index_select(0, filled.position_N),
             sampled_N=None,
+            sampled_nll_N=None,
         )
         return Losses(
             terms={"mlm": Term(total=filled.loss, unit="drawn"), "all_tokens_mlm": Term(total=total, unit="tokens")},

@@ -2,7 +2,7 @@
 
 Replaced token detection is one objective that uses this; its variants put other tokens in, or learn from other positions.
 Where nothing else is trained, `losses_of` and `figures_of` are all that an objective has to say.
-Shapes: N drawn positions; "token shape" is [B, L] or [T].
+Shapes: N drawn positions, E embedding size; "token shape" is [B, L] or [T].
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ class Discriminator(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, batch: Batch, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits shaped as `tokens`, fp32, and the hidden states they were read from."""
-        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout)
+    def forward(self, batch: Batch, tokens: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits shaped as `tokens`, fp32, and the hidden states they were read from.
+
+        Args:
+            shift: token shape + [E], added to the embeddings before their norm.
+        """
+        embedded = None if shift is None else self.encoder.embeddings(tokens, batch.positions, batch.types, shift)
+        hidden = self.encoder(tokens, batch.positions, batch.types, batch.layout, embeddings=embedded)
         return self.head(hidden).float(), hidden
 
 
@@ -78,13 +83,16 @@ class Detected:
         return Term(total=self.loss.sum(), unit=self.unit, weight=weight)
 
 
-def detect(discriminator: Discriminator, batch: Batch, corrupted: Corrupted, loss_on: LossOn = "all") -> Detected:
+def detect(
+    discriminator: Discriminator, batch: Batch, corrupted: Corrupted, shift: Tensor | None = None, loss_on: LossOn = "all"
+) -> Detected:
     """Run the discriminator over `corrupted`; one forward pass.
 
     Args:
+        shift: as in `Discriminator.forward`.
         loss_on: the tokens that it learns from and is judged by; a position that was drawn twice counts twice.
     """
-    logits, hidden = discriminator(batch, corrupted.tokens)
+    logits, hidden = discriminator(batch, corrupted.tokens, shift)
     loss = F.binary_cross_entropy_with_logits(logits, corrupted.replaced.to(logits.dtype), reduction="none")
     judged = batch.layout.real if loss_on == "all" else _times_drawn(batch)
     totals = rtd_totals(logits, corrupted.replaced, hidden, batch.layout, judged > 0)

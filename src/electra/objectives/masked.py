@@ -1,7 +1,7 @@
 """A masked language model: an encoder and its head, with vocabulary logits only where they are asked for.
 
 The generator of ELECTRA is one, and so is the encoder of the `mlm` objective. Shapes: T tokens of the flattened batch,
-N = B * K drawn positions, E embedding size.
+N = B * K drawn positions, D hidden size, E embedding size.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Noise
+from electra.contracts import Batch, Layout, Noise
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
-from electra.models.heads import MlmHead
+from electra.models.heads import CausalHead, MlmHead
 from electra.objectives.vocabulary import Guess, guess
 from electra.train.health import mlm_totals
 
@@ -30,11 +30,29 @@ class MaskedLanguageModel(nn.Module):
 
     def forward(
         self, batch: Batch, tokens: Tensor, position_N: Tensor, original_N: Tensor, uniform_N: Tensor | None, temperature: float
-    ) -> Guess:
-        """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`; see `guess`."""
+    ) -> tuple[Guess, Tensor]:
+        """What it says at flat `position_N` of `tokens` (shaped as `batch.tokens`), against `original_N`, see `guess`; and the
+        hidden states [N, D] it was read from."""
         hidden_ND = self.encoder(tokens, batch.positions, batch.types, batch.layout, at=position_N)
         hidden_NE = self.head.transform(hidden_ND)
-        return guess(hidden_NE, self.encoder.embeddings.table, self.head.bias, original_N, uniform_N, temperature)
+        table_VE = self.encoder.embeddings.table
+        return guess(hidden_NE, table_VE, self.head.bias, original_N, uniform_N, temperature), hidden_ND
+
+
+class CausalLanguageModel(nn.Module):
+    """Encoder and causal head, tied to the encoder's token table."""
+
+    def __init__(self, encoder: Encoder, head: CausalHead) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, batch: Batch, tokens: Tensor, layout: Layout, position_N: Tensor, next_N: Tensor) -> Guess:
+        """What it says at flat `position_N` of `tokens` about the token behind, `next_N`, where `layout` says who sees whom.
+
+        All tokens are of type 0, as those that it will generate.
+        """
+        hidden_ND = self.encoder(tokens, batch.positions, torch.zeros_like(batch.types), layout, at=position_N)
+        return guess(self.head.transform(hidden_ND), self.encoder.embeddings.table, self.head.bias, next_N)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +63,13 @@ class Filled:
         position_N: flat positions; entries of weight 0 only fill the shape.
         weight_N: 1 where the position was drawn, 0 where it fills up.
         guess: what the model says there.
+        hidden_ND: the encoder's last hidden states there.
     """
 
     position_N: Tensor
     weight_N: Tensor
     guess: Guess
+    hidden_ND: Tensor
 
     @property
     def loss(self) -> Tensor:
@@ -69,8 +89,8 @@ def fill(
     position_N = batch.targets["drawn"].view(-1)
     original_N = batch.tokens.view(-1).index_select(0, position_N)
     masked = put(batch.tokens, position_N, torch.full_like(original_N, mask_id), batch.targets["is_mask"].view(-1))
-    guessed = model(batch, masked, position_N, original_N, uniform_N, temperature)
-    return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed)
+    guessed, hidden_ND = model(batch, masked, position_N, original_N, uniform_N, temperature)
+    return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed, hidden_ND=hidden_ND)
 
 
 def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:

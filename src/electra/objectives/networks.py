@@ -20,12 +20,12 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder, generator_config
 from electra.models.grow import grown
-from electra.models.heads import MlmHead, RtdHead
+from electra.models.heads import CausalHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.tying import DeltaEmbeddings, TyingMode, tie
 from electra.objectives.detection import Discriminator
-from electra.objectives.masked import MaskedLanguageModel
+from electra.objectives.masked import CausalLanguageModel, MaskedLanguageModel
 from electra.text.extend_tokenizer import pieces_of_new_tokens
 from electra.text.tokenizer import Tokenizer
 
@@ -82,6 +82,14 @@ class Networks:
         if self.source is not None and self.source.mlm_head is not None:
             head.load_state_dict(self.source.mlm_head.state_dict())
         return MaskedLanguageModel(encoder, head)
+
+    def causal_language_model(self) -> CausalLanguageModel:
+        """The main encoder with a head that says what comes next; where the source has none, a masked one is its start."""
+        encoder, head = self.main_encoder(), CausalHead(self.encoder)
+        given = None if self.source is None else self.source.causal_head or self.source.mlm_head
+        if given is not None:
+            head.load_state_dict(given.state_dict())
+        return CausalLanguageModel(encoder, head)
 
     def discriminator(self, prior: float) -> Discriminator:
         """The main encoder with a head that has one logit a token.

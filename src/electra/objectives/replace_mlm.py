@@ -71,7 +71,7 @@ class ReplaceMlm(nn.Module, Objective):
         assert filled.guess.sampled_N is not None
         tokens = corrupt(batch, filled.guess.sampled_N).tokens
         original_N = batch.tokens.view(-1).index_select(0, filled.position_N)
-        guessed = self.model(batch, tokens, filled.position_N, original_N, None, 1.0)
+        guessed, _ = self.model(batch, tokens, filled.position_N, original_N, None, 1.0)
         return Losses(
             terms={
                 "mlm": Term(total=filled.loss, unit="drawn"),

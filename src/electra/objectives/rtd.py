@@ -105,7 +105,7 @@ class Rtd(nn.Module, Objective):
         filled = fill(self.generator, batch, self.mask_id, sampling_noise(noise, batch), temperature)
         sampled_N = filled.guess.sampled_N
         assert sampled_N is not None
-        detected = detect(self.discriminator, batch, corrupt(batch, sampled_N), self.loss_on)
+        detected = detect(self.discriminator, batch, corrupt(batch, sampled_N), loss_on=self.loss_on)
         return Losses(
             terms={
                 "mlm": Term(total=filled.loss, unit="drawn"),

@@ -10,11 +10,13 @@ prediction. Since nothing below it is trained either, autograd keeps nothing of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from torch import Tensor, nn
 
+from electra.config import STRICT
 from electra.contracts import Batch, Losses, Noise, Objective, Phase, TrainableTask
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
@@ -25,6 +27,17 @@ from electra.tasks.common import TaskNetwork, check_length
 Freeze = Literal["nothing", "embeddings", "encoder"] | int
 #: how layer-wise decay counts; see `Supervised.decay_exponents`
 DecayRule = Literal["fixed", "reference"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """The loss of the task on labelled examples, and nothing else."""
+
+    __pydantic_config__ = STRICT
+    type: Literal["supervised"] = "supervised"
+
+    def build(self, encoder: Encoder, task: TrainableTask, provenance: Provenance, freeze: Freeze) -> Supervised:
+        return Supervised(encoder, task, provenance, freeze)
 
 
 class Supervised(nn.Module, Objective):
@@ -74,7 +87,7 @@ class Supervised(nn.Module, Objective):
         return {"model": self.model}
 
     def phases(self, step: int, steps: int) -> Sequence[Phase]:
-        return (Phase(name="supervised", networks=("model",), progress=step / steps),)
+        return (Phase(name="supervised", networks=tuple(self.networks), progress=step / steps),)
 
     def forward(self, batch: Batch, noise: Noise, phase: Phase) -> Losses:
         return self.task.loss(self.model(batch), batch)
@@ -103,7 +116,7 @@ class Supervised(nn.Module, Objective):
         depths = {}
         for name, _ in self.named_parameters():
             _, owner, *rest = name.split(".")
-            if owner == "head":
+            if owner != "encoder":
                 depths[name] = layers + 1
             elif rest[0] == "layers":
                 depths[name] = int(rest[1]) + 1

@@ -1,13 +1,15 @@
 """The vocabulary softmax at the drawn positions: loss, gradient and samples in one pass over the largest tensor of a step.
 
 In: a transformed hidden state for each drawn position, the token table and the bias. Out: the cross entropy against the
-original token, whether that was the most likely one, and, where a random number is given, a sampled token.
+original token, whether that was the most likely one, and, where a random number is given, a sampled token and its own negative
+log-probability, which has a gradient, too (policy gradients need it).
 
 The logits are one matrix product. They are then read once, a few rows at a time so that the rows stay in the cores' caches:
 made fp32, shifted by their maximum, exponentiated, summed. Everything else comes from there: the loss is log(sum) - logit, a
 sample is the inverse of the cumulated exponentials, and what the backward pass needs is kept in the type of the logits, not
 normalised. The gradient (softmax - one-hot) is never written down: its factors scale the two small matrices of the backward
-products, and the one-hot part is a lookup. Samples are drawn in fp32: half-precision sampling noise is wrong.
+products, and the one-hot part is a lookup; so a second token a position, the sampled one, costs a second lookup and no second
+softmax. Samples are drawn in fp32: half-precision sampling noise is wrong.
 
 At all tokens of a batch the logits would be too large to keep: `guess_in_parts` takes some positions at a time and makes their
 logits anew in the backward pass.
@@ -40,11 +42,14 @@ class Guess:
         nll_N: fp32, cross entropy against the original token, in nats, with gradient.
         correct_N: bool, no token is more likely than the original.
         sampled_N: int64, a token drawn from the distribution; None where no random numbers were given.
+        sampled_nll_N: fp32, cross entropy against the sampled token, with gradient; its mean over many samples of temperature 1
+            is the entropy of the distribution. None where no random numbers were given.
     """
 
     nll_N: Tensor
     correct_N: Tensor
     sampled_N: Tensor | None
+    sampled_nll_N: Tensor | None
 
 
 def guess(
@@ -67,10 +72,12 @@ def guess(
     device = hidden_NE.device.type
     compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
     with torch.autocast(device, enabled=False):
-        nll_N, correct_N, sampled_N = _Guess.apply(  # type: ignore[no-untyped-call]
+        nll_N, correct_N, sampled_N, sampled_nll_N = _Guess.apply(  # type: ignore[no-untyped-call]
             hidden_NE.to(compute), table_VE, bias_V, target_N, uniform_N, temperature
         )
-    return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=None if uniform_N is None else sampled_N)
+    if uniform_N is None:
+        return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=None, sampled_nll_N=None)
+    return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=sampled_N, sampled_nll_N=sampled_nll_N)
 
 
 def guess_in_parts(hidden_NE: Tensor, table_VE: Tensor, bias_V: Tensor, target_N: Tensor) -> Guess:
@@ -85,7 +92,7 @@ def guess_in_parts(hidden_NE: Tensor, table_VE: Tensor, bias_V: Tensor, target_N
         for hidden, target in zip(torch.split(hidden_NE, PART), torch.split(target_N, PART), strict=True)
     ]
     nll, correct = zip(*found, strict=True)
-    return Guess(nll_N=torch.cat(nll), correct_N=torch.cat(correct), sampled_N=None)
+    return Guess(nll_N=torch.cat(nll), correct_N=torch.cat(correct), sampled_N=None, sampled_nll_N=None)
 
 
 class _Guess(torch.autograd.Function):
@@ -98,15 +105,17 @@ class _Guess(torch.autograd.Function):
         target_N: Tensor,
         uniform_N: Tensor | None,
         temperature: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         compute = hidden_NE.dtype
         low_VE = table_VE.to(compute)
         exponential_NV = hidden_NE @ low_VE.t()  # logits at first; the bias is added in fp32, where they are in a cache
         count, rows = len(hidden_NE), _GPU_ROWS if hidden_NE.is_cuda else _CPU_ROWS
         size = exponential_NV.shape[1]
+        exact = torch.promote_types(compute, torch.float32)
         # zeros beyond the vocabulary fill up the last block
-        buffer = hidden_NE.new_zeros(min(rows, count), -(-size // _BLOCK) * _BLOCK, dtype=torch.float32)
-        total_N, shifted_N = (hidden_NE.new_empty(count, dtype=torch.float32) for _ in range(2))
+        buffer = hidden_NE.new_zeros(min(rows, count), -(-size // _BLOCK) * _BLOCK, dtype=exact)
+        total_N, shifted_N = (hidden_NE.new_empty(count, dtype=exact) for _ in range(2))
+        sampled_shifted_N = hidden_NE.new_zeros(count, dtype=exact)
         sampled_N = torch.empty_like(target_N)
         for begin in range(0, count, rows):
             part = slice(begin, min(begin + rows, count))
@@ -123,26 +132,30 @@ class _Guess(torch.autograd.Function):
                     exponential.pow_(1.0 / temperature)
                     sums_NK = padded.view(len(padded), -1, _BLOCK).sum(-1)
                 sampled_N[part] = _sample(padded, sums_NK, uniform_N[part]).clamp_(max=size - 1)
-        ctx.save_for_backward(hidden_NE, low_VE, exponential_NV, total_N, target_N)
+                sampled_shifted_N[part] = exponential.gather(1, sampled_N[part, None])[:, 0].log_().mul_(temperature)
+        ctx.save_for_backward(hidden_NE, low_VE, exponential_NV, total_N, target_N, sampled_N)
         ctx.types = table_VE.dtype, bias_V.dtype
         ctx.set_materialize_grads(False)
         correct_N = shifted_N == 0
         ctx.mark_non_differentiable(correct_N, sampled_N)
-        return total_N.log() - shifted_N, correct_N, sampled_N
+        log_total_N = total_N.log()
+        return log_total_N - shifted_N, correct_N, sampled_N, log_total_N - sampled_shifted_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_NE, table_VE, exponential_NV, total_N, target_N = ctx.saved_tensors
+        hidden_NE, table_VE, exponential_NV, total_N, target_N, sampled_N = ctx.saved_tensors
         table_type, bias_type = ctx.types
-        grad_N = grads[0]
-        scale_N1 = (grad_N / total_N)[:, None]
-        one_hot_N1 = grad_N[:, None]
+        # the losses of one position share their softmax, and differ in the token that is taken off it
+        losses = [(index_N, grad_N) for index_N, grad_N in ((target_N, grads[0]), (sampled_N, grads[3])) if grad_N is not None]
+        scale_N1 = (sum(grad_N for _, grad_N in losses) / total_N)[:, None]
         grad_hidden_NE = (exponential_NV @ table_VE) * scale_N1.to(table_VE.dtype)
-        grad_hidden_NE -= table_VE.index_select(0, target_N) * one_hot_N1.to(table_VE.dtype)
         grad_table_VE = (exponential_NV.t() @ (hidden_NE * scale_N1.to(hidden_NE.dtype))).to(table_type)
-        grad_table_VE.index_add_(0, target_N, (hidden_NE.float() * one_hot_N1).to(table_type), alpha=-1)
         grad_bias_V = (exponential_NV.t() @ scale_N1.to(exponential_NV.dtype))[:, 0].to(bias_type)
-        grad_bias_V.index_add_(0, target_N, grad_N.to(bias_type), alpha=-1)
+        for index_N, grad_N in losses:
+            one_hot_N1 = grad_N[:, None]
+            grad_hidden_NE -= table_VE.index_select(0, index_N) * one_hot_N1.to(table_VE.dtype)
+            grad_table_VE.index_add_(0, index_N, (hidden_NE.to(total_N.dtype) * one_hot_N1).to(table_type), alpha=-1)
+            grad_bias_V.index_add_(0, index_N, grad_N.to(bias_type), alpha=-1)
         return grad_hidden_NE, grad_table_VE, grad_bias_V, None, None, None
 
 

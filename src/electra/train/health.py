@@ -47,12 +47,19 @@ COLLAPSED_RMS = 1e-3
 # below this share even a perfect discriminator gains little: H(.01) = .056 nats
 MIN_REPLACED_SHARE = 0.01
 MIN_UNIFORMITY = 0.5
+# above this share of found fakes, or below the rest, they teach nothing
+MAX_FAKES_FOUND = 0.99
 # nats above / below the entropy of single tokens
 PLATEAU_MARGIN = 0.1
 GENERATOR_MARGIN = 0.5
 # a loss that has risen this far above its best
 DIVERGED_MLM_NATS = 1.0
 DIVERGED_FACTOR = 1.5
+# A generator that is trained on likelihood is as unsure as it is wrong: its entropy is near its loss, whatever the text and the
+# stage (.92 to 1.04 of it in a small run with a reward beside likelihood). One that only fools the discriminator puts all
+# on few tokens and loses many nats with them. Half is far from both; where less than 1 nat is lost, the text is simply known.
+COLLAPSED_ENTROPY_SHARE = 0.5
+COLLAPSED_ENTROPY_NATS = 1.0
 GRADIENT_EXPLOSION = 50.0
 # how many step events a verdict looks back on, and the least that a fault needs
 RECENT = 5
@@ -186,12 +193,15 @@ def rtd_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
 def mlm_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures of a masked language model from summed `mlm_totals`; {} where nothing was drawn.
 
-    `mlm_loss` in nats per drawn position, `mlm_accuracy`, and `position_figures`.
+    `mlm_loss` in nats per drawn position, and so is `generator_entropy`, the mean of -log p of the sampled tokens, where
+    `totals` have its sum, `sampled_nll`; `mlm_accuracy`; and `position_figures`.
     """
     drawn = float(totals["mlm_drawn"])
     if drawn == 0:
         return {}
     figures = {"mlm_loss": float(totals["mlm_loss"]) / drawn, "mlm_accuracy": float(totals["mlm_correct"]) / drawn}
+    if "sampled_nll" in totals:
+        figures["generator_entropy"] = float(totals["sampled_nll"]) / drawn
     return figures | position_figures(totals)
 
 
@@ -223,6 +233,7 @@ class State(StrEnum):
     NOT_LEARNING = "not learning"
     COLLAPSED = "collapsed"
     GENERATOR_TOO_STRONG = "generator too strong"
+    GENERATOR_COLLAPSED = "generator collapsed"
     MASKS_UNEVEN = "masks uneven"
     DIVERGED = "diverged"
 
@@ -249,10 +260,11 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" is judged by its gain over the prior, any other network by the loss that is called after it
-    (`encoder_loss`), else by `mlm_loss`, or by `loss` where there is none.
+    "discriminator" is judged by its gain over the prior, a "generator" of latent fakes by how many pass, any other network by
+    the loss that is called after it (`encoder_loss`), else by `mlm_loss`, or by `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no
-    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect) are told at once.
+    comparison with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed
+    generator) are told at once.
 
     Args:
         history: `step` events in order, with `figures`, `grad_norm` by network and `phase`, as emitted or as read from the log;
@@ -266,14 +278,19 @@ def judge(
     events = [event for event in history if event.get("phase") == phase]
     verdicts = []
     for network in networks:
-        known = [name for name in (f"{network}_loss", "mlm_loss") if _course(events, name)]
-        loss = "rtd_loss" if network == "discriminator" else [*known, "loss"][0]
-        found = _exploded(events, network, loss)
+        loss = _loss_of(events, network)
+        found = _not_finite(events, network, loss)
+        if not found and network == "generator":
+            found = _low_entropy(events)  # before its loss, which rises with it
+        if not found:
+            found = _exploded(events, network, loss)
         if not found and network == networks[0]:
             found = _uneven_masks(events)
         if not found and network == "discriminator":
             found = _discriminator(events, warmup_done, unigram_entropy)
-        elif not found and known:
+        elif not found and loss == "generator_loss":
+            found = _latent_generator(events, warmup_done)
+        elif not found and loss != "loss":
             found = _masked_language_model(events, loss, warmup_done, unigram_entropy)
         elif not found:
             found = _supervised(events, warmup_done)
@@ -300,14 +317,40 @@ def _best(values: Sequence[float]) -> float:
     return min(_recent(values[start : start + RECENT]) for start in range(max(1, len(values) - RECENT + 1)))
 
 
-def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
-    """Non-finite numbers, a loss far above its best, or a gradient norm far above its usual size."""
-    losses = _course(events, loss)
-    norms = [float(event["grad_norm"][network]) for event in events if network in event.get("grad_norm", {})]
-    for name, values in ((loss, losses), ("gradient norm", norms)):
+def _loss_of(events: Sequence[Mapping[str, Any]], network: str) -> str:
+    """The figure that a network is judged by; only a generator of latent fakes has the figure `generator_loss`."""
+    if network == "discriminator":
+        return "rtd_loss"
+    return next((name for name in (f"{network}_loss", "mlm_loss") if _course(events, name)), "loss")
+
+
+def _norms(events: Sequence[Mapping[str, Any]], network: str) -> list[float]:
+    return [float(event["grad_norm"][network]) for event in events if network in event.get("grad_norm", {})]
+
+
+def _not_finite(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
+    for name, values in ((loss, _course(events, loss)), ("gradient norm", _norms(events, network))):
         if values and not math.isfinite(values[-1]):
             return State.DIVERGED, f"{name} is {values[-1]}"
-    if len(losses) >= RECENT + EVIDENCE:
+    return None
+
+
+def _low_entropy(events: Sequence[Mapping[str, Any]]) -> _Found | None:
+    """The generator is far surer than it is right: it says few tokens, whatever stood there."""
+    course = _course(events, "generator_entropy")
+    if len(course) < EVIDENCE:
+        return None
+    entropy, loss, share = _recent(course), _recent(_course(events, "mlm_loss")), _recent(_course(events, "mlm_accuracy"))
+    if entropy > COLLAPSED_ENTROPY_SHARE * loss or loss - entropy < COLLAPSED_ENTROPY_NATS:
+        return None
+    told = f"its entropy is {entropy:.2f} nats where its loss is {loss:.2f} (accuracy {share:.1%})"
+    return State.GENERATOR_COLLAPSED, f"it is sure of few tokens, and wrong: {told}"
+
+
+def _exploded(events: Sequence[Mapping[str, Any]], network: str, loss: str) -> _Found | None:
+    """A loss far above its best, or a gradient norm far above its usual size."""
+    losses, norms = _course(events, loss), _norms(events, network)
+    if len(losses) >= RECENT + EVIDENCE and loss != "generator_loss":  # who plays against another may lose ground
         now, best = _recent(losses), _best(losses)
         limit = best * DIVERGED_FACTOR if loss in ("rtd_loss", "loss") else best + DIVERGED_MLM_NATS
         # a falling share of replaced tokens lowers the loss by itself, so a risen one counts only below the prior
@@ -387,3 +430,12 @@ def _supervised(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Foun
     now = _recent(losses)
     told = f"loss {number(now)}, at the start {number(losses[0])}"
     return (State.HEALTHY if now < losses[0] else State.NOT_LEARNING), told
+
+
+def _latent_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """While all fakes are found, or none, they teach the discriminator nothing."""
+    found = _recent(_course(events, "fakes_found"))
+    told = f"{found:.1%} of the fakes are found, {_recent(_course(events, 'texts_kept')):.1%} of the texts pass"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    return (State.HEALTHY if 1 - MAX_FAKES_FOUND <= found <= MAX_FAKES_FOUND else State.LEARNING), told

@@ -151,10 +151,12 @@ class _Meter:
     """Totals and tokens since the last log line (part of a checkpoint) and what the clock says (not part of it).
 
     Args:
+        norms: each network's gradient norm in the last step that updated it; a step may leave networks out.
         untimed: of `tokens`, those from before a restart: their seconds are not known.
     """
 
     totals: Totals = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
     tokens: float = 0.0
     untimed: float = 0.0
     started: float = field(default_factory=time.perf_counter)
@@ -168,13 +170,15 @@ class _Meter:
     @classmethod
     def of(cls, window: Mapping[str, Any]) -> _Meter:
         totals = {name: torch.tensor(held, dtype=torch.float64) for name, held in window["totals"].items()}
-        return cls(totals=totals, tokens=window["tokens"], untimed=window["tokens"])
+        norms = dict(window.get("norms", {}))  # not in older checkpoints
+        return cls(totals=totals, norms=norms, tokens=window["tokens"], untimed=window["tokens"])
 
     def to_json(self) -> dict[str, Any]:
-        return {"totals": {name: tensor.tolist() for name, tensor in self.totals.items()}, "tokens": self.tokens}
+        totals = {name: tensor.tolist() for name, tensor in self.totals.items()}
+        return {"totals": totals, "norms": self.norms, "tokens": self.tokens}
 
     def restart(self) -> None:
-        self.totals, self.tokens, self.untimed, self.started = {}, 0.0, 0.0, time.perf_counter()
+        self.totals, self.norms, self.tokens, self.untimed, self.started = {}, {}, 0.0, 0.0, time.perf_counter()
 
 
 def train(training: Training, state: State | None, stop: StopFlag) -> None:
@@ -205,12 +209,13 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
             t.objective.updated()
             skipped = 0
             meter.add(step_totals)
+        meter.norms |= norms
         if not all(map(math.isfinite, norms.values())):
             skipped = _skip(t, step, norms, skipped)
         done = step + 1
         may_end = done == span.end or (t.patience is not None and t.evaluates_after(done))
         if done % t.settings.log_steps == 0 or may_end:
-            _log(t, meter, done, norms)
+            _log(t, meter, done)
         better = _evaluate(t, meter, done, skipped, stop)
         late = time.perf_counter() - meter.saved > 60 * t.settings.save_minutes
         if late or better or t.settled or done == span.end:
@@ -310,7 +315,7 @@ def _skip(t: Training, step: int, norms: Mapping[str, float], skipped: int) -> i
     return skipped + 1
 
 
-def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> None:
+def _log(t: Training, meter: _Meter, done: int) -> None:
     seconds = time.perf_counter() - meter.started
     figures = t.objective.summarise(meter.totals) if meter.totals else {}
     fields = {
@@ -319,7 +324,7 @@ def _log(t: Training, meter: _Meter, done: int, norms: Mapping[str, float]) -> N
         "phase": t.span.name,
         "figures": figures,
         "lr": t.optimizers.learning_rates(done - 1 - t.span.first),
-        "grad_norm": dict(norms),
+        "grad_norm": dict(meter.norms),
         "epochs": {name: round(epochs, 6) for name, epochs in t.loader.epochs(done - t.span.first).items()},
         "tokens": int(meter.tokens),
         "tokens_per_second": round((meter.tokens - meter.untimed) / max(seconds, 1e-9), 1),
