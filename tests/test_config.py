@@ -240,6 +240,26 @@ def test_a_variant_may_be_given_by_its_name_alone() -> None:
     assert load("way=ride", "way.line=3").way == Ride(line=3)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tour:
+    """Walks, unless it is said that they are none."""
+
+    __pydantic_config__ = STRICT
+    ways: dict[str, Annotated[Walk | Ride, Field(discriminator="type"), config.DefaultType("walk")]]
+
+
+def test_a_table_without_a_type_is_of_the_default_one() -> None:
+    assert config.load(Tour, [], ["ways.first.pace=3.0"]).ways == {"first": Walk(pace=3.0)}
+    assert config.load(Tour, [], ["ways.first={}", "ways.next={type='ride', line=2}"]).ways == {
+        "first": Walk(),
+        "next": Ride(line=2),
+    }
+    with pytest.raises(ElectraError, match=r"E-C004 ways\.first\.line: no such setting"):
+        config.load(Tour, [], ["ways.first.line=2"])
+    tour = config.load(Tour, [], ["ways.first.pace=3.0"])
+    assert config.build(Tour, config.to_tree(tour)) == tour
+
+
 def test_the_name_of_a_variant_keeps_the_settings_that_lie_below(tmp_path: Path) -> None:
     below = write(tmp_path / "below.toml", "[way]\ntype = 'walk'\npace = 3\n")
     assert config.load(Trip, [below], ["start.place=x", "way=walk"]).way == Walk(pace=3.0)

@@ -219,6 +219,8 @@ def test_electra_small_has_14_million_parameters(tokenizer_dir: Path) -> None:
         ("phases.rtd.share=-1", "E-C442"),
         ("phases.rtd.share=0", "E-C442"),
         ("phases.rtd.optimizer.lr=0", "E-C400"),
+        ("phases.rtd.average=1", "E-C552"),
+        ("batch.first_rows=5", "E-C553"),
         ("phases.rtd.objective.tying=bottom-layers", "E-C430"),
         ("phases.rtd.objective.temperature=0", "E-C431"),
         ("phases.rtd.objective.masking.rate=0", "E-C241"),

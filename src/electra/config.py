@@ -3,8 +3,9 @@
 `load(cls, sources, assignments)` reads shipped recipes by name or TOML files, overlays them in order, applies `key=value`
 assignments last, and validates the result strictly against `cls` (a frozen keyword-only dataclass, nested at will).
 Alternatives are unions of dataclasses tagged by a literal field `type`; a bare string where such a union is expected means
-`{type = string}`. An unknown key, a wrong type or a field of another variant is an `ElectraError` that names the path and
-the nearest valid name. `origins` says of every value which recipe, or the command line, it came from.
+`{type = string}`, and a table that names no type is what the union's `DefaultType` says, if it has one. An unknown key, a
+wrong type or a field of another variant is an `ElectraError` that names the path and the nearest valid name. `origins` says of
+every value which recipe, or the command line, it came from.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ Keys = tuple[str, ...]
 
 #: dataclasses set this as `__pydantic_config__`, so that unknown keys are errors
 STRICT = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True)
+class DefaultType:
+    """In the annotation of a union of tagged dataclasses: the `type` of a table that names none."""
+
+    name: str
+
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
@@ -248,6 +257,11 @@ def _tag(cls: type[Any]) -> str | None:
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Literal else None
 
 
+def _default_type(annotation: Any) -> str | None:
+    metadata = getattr(annotation, "__metadata__", ())
+    return next((each.name for each in metadata if isinstance(each, DefaultType)), None)
+
+
 def _annotations(cls: Any) -> dict[str, Any]:
     return {name.rstrip("_"): hint for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
 
@@ -265,6 +279,8 @@ def _expand_short_forms(annotation: Any, value: Any) -> Any:
         return {"type": value}
     if not isinstance(value, dict):
         return value
+    if "type" not in value and (default := _default_type(annotation)) is not None:
+        value = {"type": default, **value}
     if typing.get_origin(annotation) in (dict, Mapping):
         return {key: _expand_short_forms(typing.get_args(annotation)[1], item) for key, item in value.items()}
     if not _variants(annotation):

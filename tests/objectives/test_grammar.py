@@ -43,6 +43,19 @@ def test_causal_language_modelling_mixed_with_masked(learn: Learn, grammar: Gram
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
+def test_teacher_and_student(learn: Learn, grammar: Grammar, family: str) -> None:
+    figures = learn(family, "objective.type=distil", "objective.teacher=average", "objective.teacher.decay=0.9", steps=150)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor
+
+
+def test_muon_averages_a_late_decay_and_a_growing_batch(learn: Learn, grammar: Grammar) -> None:
+    settings = ("optimizer.decay_ratio=0.3", "average=0.9", "/batch.first_rows=4")
+    muon = "optimizer={type='muon', lr=2e-2, betas=[0.9,0.98], warmup_ratio=0.1}"
+    figures = learn("modern", "objective.type=mlm", muon, *settings, steps=150)
+    assert figures["mlm_loss"] < 0.9 * grammar.floor
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
 def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd", "objective.loss_on=drawn", steps=150)
     assert figures["prior_gain"] > 0.2, "of the drawn positions, whose labels are harder to guess by their share"

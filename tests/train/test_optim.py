@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.errors import ElectraError
-from electra.train.optim import AdamWConfig, Optimizers, learning_rate_factor, owned_parameters
+from electra.train.optim import AdamWConfig, MuonConfig, Optimizers, learning_rate_factor, owned_parameters
 
 
 class Net(nn.Module):
@@ -221,3 +221,125 @@ def test_the_state_goes_into_tensors_and_back() -> None:
         give_gradients(module, 1)
         optimizers.step(["net"], 1)
     assert all(torch.equal(value, copies(net)[name]) for name, value in copies(other).items())
+
+
+# -- Muon ---------------------------------------------------------------------------------------------------------------
+
+
+class Deep(nn.Module):
+    """A table, two layers, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 6)
+        self.layers = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 9)])
+        self.head = nn.Linear(9, 2)
+
+
+def test_muon_orthogonalises_matrices_of_layers_and_leaves_the_rest_to_adamw() -> None:
+    """Against the formula, with the Newton-Schulz iteration written out, for a square and a tall matrix."""
+    torch.manual_seed(0)
+    net, plain = Deep(), Deep()
+    plain.load_state_dict(net.state_dict())
+    given = {"lr": 0.01, "weight_decay": 0.1, "clip": 0.5, "warmup_ratio": 0.0}
+    muon = Optimizers({"net": net}, MuonConfig(**given, momentum=0.9), steps=10)  # type: ignore[arg-type]
+    adamw = Optimizers({"net": plain}, AdamWConfig(**given), steps=10)  # type: ignore[arg-type]
+    expected = {f"layers.{index}.weight": net.layers[index].weight.detach().clone() for index in range(2)}
+    moments = {name: torch.zeros_like(weight) for name, weight in expected.items()}
+    for step in range(3):
+        for module, optimizers in ((net, muon), (plain, adamw)):
+            give_gradients(module, step)
+            norm = float(optimizers.clip(["net"])["net"])
+            if module is net:
+                give_gradients(plain, step)  # for the formula: not yet clipped
+                grads = {name: dict(plain.named_parameters())[name].grad / (norm + 1e-6) * 0.5 for name in expected}  # type: ignore[operator]
+            optimizers.step(["net"], step)
+        lr = 0.01 * (1 - step / 10)
+        for name, grad in grads.items():
+            moments[name] = 0.9 * moments[name] + 0.1 * grad
+            update = (0.1 * grad + 0.9 * moments[name]).bfloat16()
+            tall = update.shape[0] > update.shape[1]
+            x = update.t() if tall else update
+            x = x / x.norm()
+            for _ in range(5):
+                gram = x @ x.t()
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            update = (x.t() if tall else x).float()
+            expected[name] = expected[name] * (1 - lr * 0.1) - lr * 0.2 * math.sqrt(max(update.shape)) * update
+    for name, value in copies(net).items():
+        wanted = expected.get(name, copies(plain)[name])
+        torch.testing.assert_close(value, wanted, rtol=1e-3 if name in expected else 0, atol=6e-4 if name in expected else 0)
+    singular = torch.linalg.svdvals(update.double())
+    assert 0.5 < float(singular.min()) < float(singular.max()) < 1.5
+
+
+def test_muons_state_goes_into_tensors_and_back_bitwise() -> None:
+    net, other = Deep(), Deep()
+    config = MuonConfig(lr=0.1, warmup_ratio=0.0)
+    ours, theirs = (Optimizers({"net": module}, config, steps=10, average=0.9) for module in (net, other))
+    names = set(ours.state_tensors())
+    assert {"net.layers.0.weight.momentum_buffer", "net.layers.0.bias.exp_avg", "net.table.weight.exp_avg"} <= names
+    assert not names & {"net.layers.0.weight.exp_avg", "net.head.weight.momentum_buffer", "net.table.weight.momentum_buffer"}
+    give_gradients(net, 0)
+    ours.step(["net"], 0)
+    other.load_state_dict(net.state_dict())
+    theirs.load_state_tensors({name: tensor.clone() for name, tensor in ours.state_tensors().items()})
+    for module, optimizers in ((net, ours), (other, theirs)):
+        give_gradients(module, 1)
+        optimizers.clip(["net"])
+        optimizers.step(["net"], 1)
+    assert all(torch.equal(value, copies(net)[name]) for name, value in copies(other).items())
+    assert all(torch.equal(tensor, theirs.state_tensors()[name]) for name, tensor in ours.state_tensors().items())
+    weights = sum(parameter.numel() for parameter in net.parameters())
+    held = sum(tensor.numel() for name, tensor in ours.state_tensors().items() if not name.endswith(".step"))
+    assert ours.state_bytes == 4 * (weights + held)
+
+
+# -- averages -----------------------------------------------------------------------------------------------------------
+
+
+def test_averages_of_the_weights_by_hand() -> None:
+    net = Net()
+    optimizers = Optimizers({"net": net}, AdamWConfig(lr=0.1, warmup_ratio=0.0), steps=30, average=0.5)
+    expected = copies(net)
+    for step in range(20):
+        give_gradients(net, step)
+        optimizers.step(["net"], step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = {name: decay * expected[name] + (1 - decay) * value for name, value in copies(net).items()}
+    last = copies(net)
+    optimizers.use_averages()
+    for name, value in copies(net).items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+        assert not torch.equal(value, last[name])
+
+
+def test_without_averages_the_weights_stay() -> None:
+    net = Net()
+    optimizers = Optimizers({"net": net}, AdamWConfig(lr=0.1), steps=3)
+    before = copies(net)
+    optimizers.use_averages()
+    assert all(torch.equal(value, before[name]) for name, value in copies(net).items())
+    assert not any(name.endswith("average") for name in optimizers.state_tensors())
+
+
+# -- the decay at the end -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.0), (2, 0.5), (4, 1.0), (15, 1.0), (16, 0.8), (18, 0.4), (19, 0.2), (20, 0.0)]
+)
+def test_warm_up_plateau_decay(step: int, factor: float) -> None:
+    """The last quarter of 20 steps."""
+    assert learning_rate_factor(step, 20, 4, 0.25) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.5])
+def test_a_decay_over_no_share_of_the_steps(ratio: float) -> None:
+    with pytest.raises(ElectraError, match="E-C550"):
+        AdamWConfig(lr=1.0, decay_ratio=ratio)
+
+
+def test_a_momentum_of_one() -> None:
+    with pytest.raises(ElectraError, match="E-C551"):
+        MuonConfig(lr=1.0, momentum=1.0)

@@ -238,7 +238,7 @@ class Setting:
         if recipe.loop.tensorboard:
             require_tensorboard()
         with torch.device("meta"):  # sizes alone: what is fresh need not be built
-            require_memory(self._objective(card=str), room)
+            require_memory(self._objective(card=str), recipe.optimizer, None, room)
         bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
         before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}
         trial = self.training(bf16, (known or {}).get("micro_tokens", recipe.batch.micro_tokens), card=str)

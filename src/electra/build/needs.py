@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Noise
+from electra.contracts import Batch, Noise, Objective
 from electra.dist import rank, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, size
 from electra.train import machine
-from electra.train.loop import HalvableLoader, LoopConfig, ObjectiveModule, Training, forward, train
+from electra.train.loop import HalvableLoader, LoopConfig, Training, forward, train
 from electra.train.machine import StopFlag
-from electra.train.optim import owned_parameters
+from electra.train.optim import OptimizerConfig, copies_of_state, owned_parameters
 
 #: what a CPU's heap holds beyond the activations that are alive, as a share of them: holes between buffers of many sizes, from
 #: step to step; measured on six recipes, 0.6 to 2.7
@@ -127,7 +127,7 @@ def examine(training: Training, budget: float, room: Room) -> Need:
         ElectraError: E-R240 not even one row or example fits.
     """
     training.settings = dataclasses.replace(training.settings, log_steps=1)
-    weights, gradients, optimizer = _fixed_bytes(training.objective)
+    weights, gradients, optimizer = _fixed_bytes(training.objective, training.optimizers.config, training.optimizers.average)
     once, each = _activations(training)
     fixed, heap = weights + gradients + optimizer, _HEAP if training.device.type == "cpu" else 0.0
     while room.free is not None and fixed + (1 + heap) * (once + each * training.loader.positions) > room.free:
@@ -175,24 +175,31 @@ def seconds_per_step(training: Training, budget: float) -> float:
 # -- memory -------------------------------------------------------------------------------------------------------------
 
 
-def require_memory(objective: ObjectiveModule, room: Room) -> None:
+def require_memory(objective: Objective, config: OptimizerConfig, average: float | None, room: Room) -> None:
     """Refuse networks that are too large whatever the batch; they may lie on the meta device, so nothing need be built.
+
+    Args:
+        objective: owns them.
+        config, average: as in `Optimizers`.
+        room: memory that there is.
 
     Raises:
         ElectraError: E-R404 there is less memory.
     """
-    needed = sum(_fixed_bytes(objective))
+    needed = sum(_fixed_bytes(objective, config, average))
     if room.free is not None and needed > room.free:
         raise ElectraError("E-R404", "memory", f"weights, gradients and optimiser take {size(needed)}, {size(room.free)} are "
                            "free", "take a smaller encoder, or free memory")  # fmt: skip
 
 
-def _fixed_bytes(objective: ObjectiveModule) -> tuple[int, int, int]:
-    """Weights, also of networks that are not trained; gradients, optimiser state."""
+def _fixed_bytes(objective: Objective, config: OptimizerConfig, average: float | None) -> tuple[int, int, int]:
+    """Weights (those that are not trained, too), gradients, optimiser state."""
     assert isinstance(objective, nn.Module)
-    owned = sum(p.numel() * p.element_size() for own in owned_parameters(objective.networks).values() for p in own.values())
+    owned = [pair for own in owned_parameters(objective.networks).values() for pair in own.items()]
+    sizes = [p.numel() * p.element_size() for _, p in owned]
+    state = sum(copies_of_state(*pair, config, average) * size for pair, size in zip(owned, sizes, strict=True))
     distinct = {id(t): t for t in (*objective.parameters(), *objective.buffers())}
-    return sum(t.numel() * t.element_size() for t in distinct.values()), owned, 2 * owned
+    return sum(t.numel() * t.element_size() for t in distinct.values()), sum(sizes), state
 
 
 def _activations(t: Training) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,11 +15,12 @@ from electra.config import to_tree
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
-from electra.models.model_dir import ModelDir, Provenance
+from electra.models.model_dir import ModelDir, Provenance, network_fingerprint
 from electra.models.modern import ModernConfig
 from electra.objectives.adversarial import Adversarial, AdversarialConfig
 from electra.objectives.all_tokens_mlm import AllTokensMlm, AllTokensMlmConfig
 from electra.objectives.causal import Causal, CausalConfig
+from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
 from electra.objectives.fixed_generator import FixedGenerator, FixedGeneratorConfig
 from electra.objectives.frozen_generator import FrozenGenerator, FrozenGeneratorConfig
 from electra.objectives.mlm import Mlm, MlmConfig
@@ -46,13 +47,14 @@ ObjectiveConfig = Annotated[
     | RtdConfig
     | AdversarialConfig
     | CausalConfig
+    | DistilConfig
     | ReplaceMlmConfig
     | AllTokensMlmConfig
     | FixedGeneratorConfig
     | FrozenGeneratorConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = Mlm | Rtd | Adversarial | Causal | ReplaceMlm | AllTokensMlm | FixedGenerator | FrozenGenerator
+PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil | ReplaceMlm | AllTokensMlm | FixedGenerator | FrozenGenerator
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -92,6 +94,15 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
         raise ElectraError("E-M450", str(init.from_), f"its encoder differs from the recipe's: {cause}",
                            "add " + " ".join(f"encoder.{name}={theirs[name]}" for name in different))  # fmt: skip
     return source
+
+
+def teacher_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
+    """Of the model directories that the objectives of a run learn from, by "teacher of PHASE"."""
+    return {
+        f"teacher of {name}": network_fingerprint(config.teacher.path)
+        for name, config in objectives.items()
+        if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher)
+    }
 
 
 def build_objective(

@@ -8,6 +8,7 @@ detection is resumable like any other, and its first part is a model of its own.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +28,15 @@ from electra.build.networks import (
     kept_samples,
     require_first_model,
     resolve_encoder,
+    teacher_fingerprints,
 )
 from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, fingerprint, to_tree
+from electra.config import STRICT, DefaultType, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
 from electra.data.pairs import PairRowsConfig
 from electra.data.rows import PackedRowsConfig
+from electra.data.step_rows import BatchConfig
 from electra.errors import ElectraError
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
@@ -46,27 +49,8 @@ from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import LoopConfig, Span, Training, train
 from electra.train.machine import StopFlag
-from electra.train.optim import AdamWConfig, Optimizers
+from electra.train.optim import AdamWConfig, MuonConfig, Optimizers
 from electra.train.run import Opened, RunConfig, open_run
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchConfig:
-    """The global batch of a step.
-
-    Args:
-        rows: rows over all processes.
-        micro_rows: rows that go through the networks at once; None = as many as `micro_tokens` tokens make, halved where
-            memory does not suffice. It changes speed and memory, not the result.
-    """
-
-    __pydantic_config__ = STRICT
-    rows: int
-    micro_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.rows < 1 or (self.micro_rows is not None and self.micro_rows < 1):
-            raise ElectraError("E-C440", "batch", "rows and micro_rows are at least 1", "give a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +84,19 @@ class PhaseConfig:
     Args:
         objective: what is learnt.
         optimizer: how; its schedule spans this phase.
+        average: decay of an average of the weights over the steps, which is exported in their place; None = there is none.
         share: of the run's steps, or of its hours, relative to the other phases; 0 leaves the phase out.
     """
 
     __pydantic_config__ = STRICT
     objective: ObjectiveConfig
-    optimizer: AdamWConfig
+    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="type"), DefaultType("adamw")]
+    average: float | None = None
     share: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.average is not None and not 0 < self.average < 1:
+            raise ElectraError("E-C552", "phases", f"average {self.average} is no decay", "give 0 < average < 1, such as 0.999")
         if self.share < 0:
             raise ElectraError("E-C442", "phases", f"share {self.share} is negative", "give 0 or more")
 
@@ -199,7 +187,7 @@ class Setting:
         self.corpora = Corpora(recipe.corpus, recipe.rows, recipe.run.seed, words=self.needs_words)
         self.tokenizer = self.corpora.tokenizer
         self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
-        self.fingerprints = self.corpora.fingerprints
+        self.fingerprints = self.corpora.fingerprints | teacher_fingerprints({n: p.objective for n, p in self.phases.items()})
 
     def verify(self) -> None:
         """Read all shards and compare their hashes, for a run that is resumed: a corpus's fingerprint is its manifest's.
@@ -227,19 +215,20 @@ class Setting:
         micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, MICRO_TOKENS // recipe.rows.length))
         source = initial_source(recipe.init, self.encoder, self.tokenizer)
         whole = sum(phase.share for phase in self.phases.values())
-        phases, first = list[PhasePlan](), 0
+        phases, first, row = list[PhasePlan](), 0, 0
         for number, (name, phase) in enumerate(self.phases.items()):
             need = self._need(name, source, known["micro_rows"] if known else micro, bf16, budget, room)
             micro = need.positions // recipe.rows.length
             steps = known["spans"][number]["steps"] if known else recipe.stop.steps_of(phase.share / whole, need.seconds)
-            before, after = (self.corpora.mixture.epochs(step * recipe.batch.rows) for step in (first, first + steps))
+            end = row + recipe.batch.of_phase(steps).before(steps)
+            before, after = (self.corpora.mixture.epochs(count) for count in (row, end))
             epochs = {source: after[source] - before[source] for source in after}
             phases.append(PhasePlan(name=name, first=first, steps=steps, epochs=epochs, need=need))
-            first += steps
+            first, row = first + steps, end
         writes = files_of_run([phase.need for phase in phases], list(self.phases)[:-1], first, recipe.loop)
         for plan in phases:
-            rows, objective = plan.steps * recipe.batch.rows, self.phases[plan.name].objective
-            writes |= kept_samples(objective, rows, recipe.rows.length, self.tokenizer.vocab_size)
+            rows = recipe.batch.of_phase(plan.steps).before(plan.steps)
+            writes |= kept_samples(self.phases[plan.name].objective, rows, recipe.rows.length, self.tokenizer.vocab_size)
         require_disk(recipe.run.dir, sum(writes.values()))
         resolved = dict(known) if known else {
             "bf16": bf16,
@@ -258,8 +247,14 @@ class Setting:
 
     def _need(self, name: str, source: ModelDir | None, micro: int, bf16: bool, budget: float, room: Room) -> Need:
         with torch.device("meta"):  # sizes alone: what is too large must not be built
-            require_memory(self._objective(self.phases[name], None, card=str), room)
-        return examine(self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str), budget, room)
+            phase = self.phases[name]
+            require_memory(self._objective(phase, None, card=str), phase.optimizer, phase.average, room)
+        t = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)
+        mean = self.recipe.batch.of_phase(100).before(100) / (100 * self.recipe.batch.rows)
+        assert isinstance(t.loader, PretrainLoader)
+        t.loader = dataclasses.replace(t.loader, first_rows=None)  # what the largest batch needs
+        need = examine(t, budget, room)
+        return dataclasses.replace(need, seconds=need.seconds * mean)
 
     def _derived(self, resolved: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
         """The settings that the recipe leaves open."""
@@ -277,20 +272,28 @@ class Setting:
         self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str], warn: Warn = unheard, lasting: bool = False
     ) -> PretrainObjective:
         recipe, seed = self.recipe, self.recipe.run.seed
-        text = fingerprint({"corpora": dict(self.fingerprints), "rows": to_tree(recipe.rows)})
+        text = fingerprint({"corpora": self.corpora.fingerprints, "rows": to_tree(recipe.rows)})
         return build_objective(
             phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, seed, card, warn,
             text=text, frequencies=self.corpora.frequencies, lasting=lasting,
         )  # fmt: skip
 
     def training(
-        self, span: Span, source: ModelDir | None, micro: int, bf16: bool, card: Callable[[], str], warn: Warn = unheard,
+        self,
+        span: Span,
+        source: ModelDir | None,
+        micro: int,
+        bf16: bool,
+        card: Callable[[], str],
+        warn: Warn = unheard,
+        first_row: int = 0,
         lasting: bool = False,
-    ) -> Training:  # fmt: skip
+    ) -> Training:
         """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere.
 
         Args:
             warn: told what `source` does not bring.
+            first_row: rows that earlier phases have taken.
             lasting: the networks are those of the run; else they are thrown away.
         """
         recipe, phase = self.recipe, self.phases[span.name]
@@ -303,12 +306,13 @@ class Setting:
             mask_id=self.tokenizer.mask_id,
             pad_id=self.tokenizer.pad_id,
             batch_rows=recipe.batch.rows,
+            first_rows=recipe.batch.first_rows,
             micro_rows=micro,
             steps=span.steps,
-            first_row=span.first * recipe.batch.rows,
+            first_row=first_row,
             packed=machine.device().type == "cuda",
         )
-        optimizers = Optimizers(objective.networks, phase.optimizer, span.steps)
+        optimizers = Optimizers(objective.networks, phase.optimizer, span.steps, average=phase.average)
         return Training(
             objective=objective, loader=loader, optimizers=optimizers, span=span, total_steps=span.end,
             seed=recipe.run.seed, device=machine.device(), bf16=bf16, settings=recipe.loop,
@@ -368,8 +372,9 @@ class _Run:
             self._say_what_is_new(source, log)
         first = not inside and not index  # between phases, that networks start anew is the recipe's meaning
         warn = (lambda code, message: log.emit("warning", code=code, message=message)) if first else unheard
+        row = sum(setting.recipe.batch.of_phase(each.steps).before(each.steps) for each in self.spans[:index])
         t = setting.training(
-            span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory), warn,
+            span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory), warn, row,
             lasting=True,
         )  # fmt: skip
         t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
@@ -381,6 +386,7 @@ class _Run:
         networks = {name: sum(p.numel() for p in own.values()) for name, own in t.optimizers.parameters.items()}
         log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
         train(t, state, stop)
+        t.optimizers.use_averages()
         t.objective.export(self.exported(index))
 
 

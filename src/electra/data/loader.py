@@ -28,6 +28,7 @@ from electra.contracts import Batch, Encoded, Examples, Layout, Noise, Packed, P
 from electra.data.masking import MaskingConfig, candidates, draw
 from electra.data.mixture import Mixture, Picks
 from electra.data.rows import epoch_order, noise_key
+from electra.data.step_rows import StepRows
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 
@@ -162,8 +163,9 @@ class PretrainLoader:
         cls_id, sep_id, mask_id: tokens that are never drawn.
         pad_id: fills up short rows.
         batch_rows: rows of one step, over all processes.
+        first_rows: rows of the first step, where the batch grows to `batch_rows`; see `StepRows`.
         micro_rows: rows of one micro-batch at most.
-        steps: steps of the run (or of this part of it), for the masking rate's schedule.
+        steps: steps of the run (or of this part of it), for the schedules of masking rate and batch.
         first_row: rows that earlier parts of the run have taken.
         packed: hand out the `Packed` layout.
 
@@ -178,6 +180,7 @@ class PretrainLoader:
     mask_id: int
     pad_id: int
     batch_rows: int
+    first_rows: int | None = None
     micro_rows: int
     steps: int
     first_row: int = 0
@@ -192,14 +195,20 @@ class PretrainLoader:
         Raises:
             ElectraError: E-C242, the batch cannot be divided among the processes.
         """
-        share, odd = divmod(self.batch_rows, world_size)
+        rows = self.step_rows.at(step)
+        share, odd = divmod(rows, world_size)
         if odd:
-            cause = f"{self.batch_rows} rows do not divide among {world_size} processes"
+            cause = f"{rows} rows do not divide among {world_size} processes"
             raise ElectraError("E-C242", "batch", cause, f"give a multiple of {world_size}")
-        start = self.first_row + step * self.batch_rows + rank * share
+        start = self.first_row + self.step_rows.before(step) + rank * share
         for begin in range(start, start + share, self.micro_rows):
             picks = self.mixture.at(np.arange(begin, min(begin + self.micro_rows, start + share)))
             yield self._micro_batch(picks, step / self.steps)
+
+    @property
+    def step_rows(self) -> StepRows:
+        """The rows of each step, over all processes."""
+        return StepRows(rows=self.batch_rows, first_rows=self.first_rows, steps=self.steps)
 
     def halved(self) -> PretrainLoader:
         """The same batches in micro-batches of half as many rows.
@@ -218,11 +227,11 @@ class PretrainLoader:
 
     def epochs(self, step: int) -> dict[str, float]:
         """By source, how often its rows have been seen when step `step` begins."""
-        return self.mixture.epochs(self.first_row + step * self.batch_rows)
+        return self.mixture.epochs(self.first_row + self.step_rows.before(step))
 
     @property
     def tokens_per_step(self) -> float:
-        """Real tokens of an average step, over all processes."""
+        """Real tokens of an average step with all of its rows, over all processes."""
         return self.batch_rows * self.mixture.tokens_per_row
 
     def _micro_batch(self, picks: Picks, progress: float) -> tuple[Batch, Noise]:

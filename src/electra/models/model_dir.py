@@ -286,6 +286,12 @@ def load_model_dir(path: Path) -> ModelDir:
     )
 
 
+def network_fingerprint(path: Path) -> str:
+    """Of the main network of a directory, its sizes and its weights; what is missing counts as such."""
+    files = path / "config.json", path / "model.safetensors"
+    return " ".join(storage.file_hash(file) if file.is_file() else "missing" for file in files)
+
+
 def was_trained_on(path: Path, file: Path) -> bool:
     """Whether the model in `path` was trained on this very file, by the hash that its manifest has."""
     trained_on = _manifest(path).get("trained_on")

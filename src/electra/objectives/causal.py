@@ -25,7 +25,7 @@ from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.models.model_dir import Provenance, save_model_dir
-from electra.objectives.masked import CausalLanguageModel, put
+from electra.objectives.masked import CausalLanguageModel, masked_text
 from electra.objectives.networks import Networks
 
 
@@ -83,7 +83,7 @@ class Causal(nn.Module, Objective):
     def _masked(self, batch: Batch) -> Losses:
         position_N = batch.targets["drawn"].view(-1)
         original_N = batch.tokens.view(-1).index_select(0, position_N)
-        masked = put(batch.tokens, position_N, torch.full_like(original_N, self.mask_id), batch.targets["is_mask"].view(-1))
+        masked = masked_text(batch, self.mask_id)
         # where a row begins within a document, nothing stands before its first token
         follows_N = batch.layout.continued.view(-1).index_select(0, position_N)
         weight_N = batch.targets["drawn_weight"].view(-1) * follows_N

@@ -88,9 +88,14 @@ def fill(
     """
     position_N = batch.targets["drawn"].view(-1)
     original_N = batch.tokens.view(-1).index_select(0, position_N)
-    masked = put(batch.tokens, position_N, torch.full_like(original_N, mask_id), batch.targets["is_mask"].view(-1))
-    guessed, hidden_ND = model(batch, masked, position_N, original_N, uniform_N, temperature)
+    guessed, hidden_ND = model(batch, masked_text(batch, mask_id), position_N, original_N, uniform_N, temperature)
     return Filled(position_N=position_N, weight_N=batch.targets["drawn_weight"].view(-1), guess=guessed, hidden_ND=hidden_ND)
+
+
+def masked_text(batch: Batch, mask_id: int) -> Tensor:
+    """The tokens of a batch with [MASK] where its targets say so."""
+    position_N = batch.targets["drawn"].view(-1)
+    return put(batch.tokens, position_N, torch.full_like(position_N, mask_id), batch.targets["is_mask"].view(-1))
 
 
 def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:
