@@ -17,7 +17,7 @@ from electra.console import (
 )
 from electra.events import EventLog
 from electra.show import print_prediction
-from electra.train.health import State
+from electra.train.verdicts import State
 
 
 def step(number: int, **figures: float) -> dict[str, Any]:

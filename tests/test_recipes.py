@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,9 @@ from electra.objectives.rtd import Rtd, RtdConfig
 from electra.text.tokenizer import load as load_tokenizer
 
 NAMES = list(config.shipped())
-PRETRAINING = [name for name in NAMES if not name.startswith("finetune-")]
+#: laid over a size
+RUNGS = [name for name in NAMES if name.startswith("ladder-")]
+PRETRAINING = [name for name in NAMES if not name.startswith(("finetune-", "ladder-"))]
 FINETUNING = [name for name in NAMES if name.startswith("finetune-")]
 PLACES = ["corpus.path=corpus", "run.dir=run"]
 
@@ -87,6 +90,31 @@ def test_a_pretraining_recipe_loads_and_its_networks_can_be_derived(name: str, t
     assert generator.hidden_size / generator.num_attention_heads == encoder.hidden_size / encoder.num_attention_heads
     assert generator.num_hidden_layers <= encoder.num_hidden_layers
     assert config.build(PretrainRecipe, config.to_tree(recipe)) == recipe
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("size", [name for name in PRETRAINING if name.partition("-")[0] in ("electra", "modern")])
+def test_a_rung_changes_the_objective_of_a_size_alone(size: str, rung: str) -> None:
+    if "rtd" not in pretraining(size).phases:
+        pytest.skip("it has no joint phase")
+    below = config.to_tree(pretraining(size))
+    above = config.to_tree(config.load(PretrainRecipe, [size, rung], PLACES))
+    objective = above["phases"]["rtd"].pop("objective")
+    assert objective != below["phases"]["rtd"].pop("objective")
+    assert objective["type"] == {"bert": "mlm", "electra-15": "rtd"}.get(
+        rung.removeprefix("ladder-"), rung.removeprefix("ladder-")
+    )
+    assert above == below
+
+
+def test_the_paper_trains_two_stages_of_equal_networks() -> None:
+    recipe = pretraining("electra-small-two-stage")
+    running = {name: phase for name, phase in recipe.phases.items() if phase.share}
+    assert [phase.objective.type for phase in running.values()] == ["mlm", "frozen-generator"]
+    joint = pretraining("electra-small").phases["rtd"].optimizer
+    for phase in running.values():
+        assert phase.optimizer.warmup(500_000) == 10_000
+        assert dataclasses.replace(phase.optimizer, warmup_ratio=joint.warmup_ratio) == joint
 
 
 @pytest.mark.parametrize("name", FINETUNING)

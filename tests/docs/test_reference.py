@@ -20,7 +20,7 @@ from electra.build.finetune import FinetuneRecipe
 from electra.build.pretrain import PretrainRecipe
 from electra.cli import app
 from electra.events import FIGURES
-from electra.train.health import State
+from electra.train.verdicts import State
 
 Blocks = Callable[[Path, str], list[str]]
 _RECIPES = {"Pre-training": PretrainRecipe, "Fine-tuning": FinetuneRecipe}
@@ -77,7 +77,7 @@ def test_every_setting_is_documented_with_its_default(root: Path, section: str) 
 def test_every_shipped_recipe_is_named(root: Path) -> None:
     page = (root / "docs" / "recipes.md").read_text(encoding="utf-8")
     table = page.split("**Shipped.**")[1].split("\n\nThe learning rate")[0]
-    named = re.findall(r"`([a-z-]+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))
+    named = re.findall(r"`([a-z0-9-]+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))
     assert sorted(named) == sorted(config.shipped())
 
 

@@ -8,7 +8,7 @@ from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import EncoderConfig, build_encoder
-from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
+from electra.models.heads import CausalHead, ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, head_of, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.recurrent import RecurrentConfig
@@ -22,7 +22,8 @@ def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -
     config: EncoderConfig = {"classic": classic, "modern": modern, "recurrent": RECURRENT}[ARCHITECTURES[architecture].family]
     state = {f"encoder.{name}": torch.randn_like(tensor) for name, tensor in build_encoder(config).state_dict().items()}
     kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
-    heads = {"mlm_head": MlmHead(config), "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
+    heads = {"mlm_head": MlmHead(config), "causal_head": CausalHead(config),
+             "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
              "classification_head": ClassificationHead(config, 5), "choice_head": ChoiceHead(config),
              "span_head": SpanHead(config)}  # fmt: skip
     if isinstance(config, ClassicConfig):

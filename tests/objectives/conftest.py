@@ -126,8 +126,12 @@ def train_on() -> Callable[..., tuple[Training, dict[str, float]]]:
 def learn(grammar: Grammar, train_on: Callable[..., tuple[Training, dict[str, float]]]) -> Learn:
     """Trains an objective on the grammar for seconds; the figures of the last log line."""
 
-    def trained(family: str, *settings: str, steps: int = 200) -> dict[str, float]:
-        return train_on(grammar.corpus, family, *settings, steps=steps)[1]
+    def trained(family: str, *settings: str, steps: int = 200, export: Path | None = None) -> dict[str, float]:
+        """`export` is where the model goes."""
+        t, figures = train_on(grammar.corpus, family, *settings, steps=steps)
+        if export is not None:
+            t.objective.export(export)
+        return figures
 
     return trained
 

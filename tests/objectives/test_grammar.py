@@ -73,3 +73,44 @@ def test_real_or_fake(learn: Learn, babbling: Path, family: str) -> None:
     settings = ["type=real-or-fake", f"frozen={babbling}", "masking.rate=0.5", "masking.mask_token_rate=1.0"]
     figures = learn(family, *(f"objective.{setting}" for setting in settings), "optimizer.lr=1e-2", steps=75)
     assert figures["auc"] > 0.75
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=rtd", "objective.loss_on=drawn", steps=150)
+    assert figures["prior_gain"] > 0.2, "of the drawn positions, whose labels are harder to guess by their share"
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_replace_mlm(learn: Learn, grammar: Grammar, family: str) -> None:
+    figures = learn(family, "objective.type=replace-mlm", "optimizer.lr=1e-2", steps=350)
+    assert figures["encoder_loss"] < 0.95 * grammar.floor
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_all_tokens_mlm(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=all-tokens-mlm", "optimizer.lr=1e-2", steps=250)
+    assert figures["token_loss"] < 0.3, "one that copies, and guesses by the kind of word, loses .4"
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_of_what_a_fixed_generator_puts_in(learn: Learn, family: str) -> None:
+    figures = learn(family, "objective.type=fixed-generator", steps=100)
+    assert figures["prior_gain"] > 0.1
+
+
+@pytest.fixture(scope="module")
+def language_model(learn: Learn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory that knows some of the language."""
+    path = tmp_path_factory.mktemp("generator") / "model"
+    learn("modern", "objective.type=mlm", steps=100, export=path)
+    return path
+
+
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_detection_of_what_a_frozen_generator_puts_in(learn: Learn, language_model: Path, family: str) -> None:
+    """Of the modern family, against discriminators of both."""
+    figures = learn(
+        family, "objective.type=frozen-generator", f"objective.generator={language_model}", "optimizer.lr=1e-2", steps=250
+    )
+    assert figures["prior_gain"] > 0.05

@@ -23,9 +23,9 @@ from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.regression import Regression, RegressionConfig
 from electra.text.train_tokenizer import train as train_tokenizer
-from electra.train.health import State, judge
 from electra.train.loop import sum_of_terms
 from electra.train.optim import Optimizers
+from electra.train.verdicts import State, judge
 
 TEXTS = ["the good film", "a bad film", "it was good", "it was so bad, so bad", "good"]
 TOKENIZER = train_tokenizer(TEXTS * 3, vocab_size=80)

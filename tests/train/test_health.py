@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from electra.contracts import Noise, Packed, Padded
-from electra.train.health import POSITION_BINS, State, judge, mlm_figures, mlm_totals, rtd_figures, rtd_totals
+from electra.train.health import POSITION_BINS, mlm_figures, mlm_totals, rtd_figures, rtd_totals
+from electra.train.verdicts import State, judge
 
 B, L, D = 8, 64, 16
 

@@ -20,9 +20,9 @@ from electra.data.masking import Drawn, draw
 from electra.events import Event, EventLog
 from electra.text import build
 from electra.text import tokenizer as tokenizers
-from electra.train.health import State
 from electra.train.loop import Span, train
 from electra.train.machine import StopFlag
+from electra.train.verdicts import State
 
 
 @dataclass(frozen=True)

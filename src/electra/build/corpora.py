@@ -193,11 +193,16 @@ class Corpora:
                 found += share * float(table[tokens].mean())
         return found
 
-    def unigram_entropy(self) -> float:
-        """Entropy in nats of single tokens of the mixture: what a model loses that knows no more than frequencies."""
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """The share of each token in the mixture, float64 [vocabulary]."""
         mixed = np.zeros(self.tokenizer.vocab_size)
         for corpus, share in zip(self.corpora, self.mixture.shares, strict=True):
             mixed += share * _frequencies(corpus, math.ceil(share * _UNIGRAM_TOKENS))
+        return mixed
+
+    def unigram_entropy(self) -> float:
+        """Entropy in nats of single tokens of the mixture: what a model loses that knows no more than frequencies."""
+        mixed = self.frequencies()
         frequencies = mixed[mixed > 0]
         return float(-(frequencies * np.log(frequencies)).sum())
 

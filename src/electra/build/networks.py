@@ -18,12 +18,16 @@ from electra.models.encoder import Encoder, GeneratorConfig, build_encoder
 from electra.models.model_dir import ModelDir, Provenance, network_fingerprint
 from electra.models.modern import ModernConfig
 from electra.objectives.adversarial import Adversarial, AdversarialConfig
+from electra.objectives.all_tokens_mlm import AllTokensMlm, AllTokensMlmConfig
 from electra.objectives.causal import Causal, CausalConfig
 from electra.objectives.distil import Distil, DistilConfig, ModelTeacher
 from electra.objectives.electric import Electric, ElectricConfig
+from electra.objectives.fixed_generator import FixedGenerator, FixedGeneratorConfig
+from electra.objectives.frozen_generator import FrozenGenerator, FrozenGeneratorConfig
 from electra.objectives.mlm import Mlm, MlmConfig
-from electra.objectives.networks import AnyEncoderConfig, Networks, Warn, speaking, unheard
+from electra.objectives.networks import AnyEncoderConfig, Frequencies, Networks, Warn, speaking, unheard
 from electra.objectives.real_or_fake import RealOrFake, RealOrFakeConfig
+from electra.objectives.replace_mlm import ReplaceMlm, ReplaceMlmConfig
 from electra.objectives.rtd import Rtd, RtdConfig
 from electra.text.tokenizer import Tokenizer
 
@@ -41,10 +45,32 @@ class PretrainInitConfig(InitConfig):
 
 
 ObjectiveConfig = Annotated[
-    MlmConfig | RtdConfig | AdversarialConfig | CausalConfig | DistilConfig | ElectricConfig | RealOrFakeConfig,
+    MlmConfig
+    | RtdConfig
+    | ReplaceMlmConfig
+    | AllTokensMlmConfig
+    | FixedGeneratorConfig
+    | FrozenGeneratorConfig
+    | AdversarialConfig
+    | RealOrFakeConfig
+    | DistilConfig
+    | ElectricConfig
+    | CausalConfig,
     Field(discriminator="type"),
 ]
-PretrainObjective = Mlm | Rtd | Adversarial | Causal | Distil | Electric | RealOrFake
+PretrainObjective = (
+    Mlm
+    | Rtd
+    | ReplaceMlm
+    | AllTokensMlm
+    | FixedGenerator
+    | FrozenGenerator
+    | Adversarial
+    | RealOrFake
+    | Distil
+    | Electric
+    | Causal
+)
 
 
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
@@ -105,21 +131,40 @@ def build_objective(
     seed: int,
     card: Callable[[], str],
     warn: Warn = unheard,
+    text: str = "",
+    frequencies: Frequencies | None = None,
+    lasting: bool = False,
 ) -> PretrainObjective:
     """The objective of one phase, its networks initialised.
 
     Args:
         source: a model directory to take weights from; None = fresh ones, drawn from `seed`.
         card: writes README.md of the exported model directory.
-        warn: as in `Networks`.
+        warn, text, frequencies, lasting: as in `Networks`.
     """
     torch.manual_seed(fold_seed(seed, "weights", config.type))
     return config.build(
         Networks(
             encoder=encoder, generator=generator, source=source, init_generator=init.generator,
-            provenance=Provenance(tokenizer=tokenizer, card=card), warn=warn,
+            provenance=Provenance(tokenizer=tokenizer, card=card), warn=warn, text=text, frequencies=frequencies,
+            lasting=lasting,
         )
     )  # fmt: skip
+
+
+def require_first_model(first: ObjectiveConfig, init: InitConfig) -> None:
+    """Raises E-C510 where the objective of the first phase needs a model to start from, and there is none."""
+    if isinstance(first, FrozenGeneratorConfig) and first.generator is None and (not init.from_ or init.weights == "fresh"):
+        cause = "the generator is to be the model that the phase starts from, and the run starts from none"
+        raise ElectraError("E-C510", "objective.generator", cause, "name its directory, give init.from, or begin with a phase "
+                           "of masked language modelling")  # fmt: skip
+
+
+def kept_samples(objective: ObjectiveConfig, rows: int, length: int, vocabulary: int) -> dict[str, int]:
+    """Bytes of the samples that a phase keeps for other runs, by directory; it sees `rows` of `length` tokens."""
+    if not isinstance(objective, FrozenGeneratorConfig) or objective.cache is None:
+        return {}
+    return {f"{objective.cache.absolute()}/": objective.cache_bytes(rows, length, vocabulary)}
 
 
 def initial_weights(source: ModelDir, init: InitConfig) -> Encoder:

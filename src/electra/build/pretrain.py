@@ -25,11 +25,13 @@ from electra.build.networks import (
     PretrainObjective,
     build_objective,
     initial_source,
+    kept_samples,
+    require_first_model,
     resolve_encoder,
     teacher_fingerprints,
 )
 from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, DefaultType, to_tree
+from electra.config import STRICT, DefaultType, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
 from electra.data.pairs import PairRowsConfig
@@ -131,8 +133,10 @@ class PretrainRecipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        if not any(phase.share for phase in self.phases.values()):
+        running = [phase.objective for phase in self.phases.values() if phase.share]
+        if not running:
             raise ElectraError("E-C442", "phases", "no phase has a share of the run", "give one phase a share above 0")
+        require_first_model(running[0], self.init)
 
 
 #: tokens that go through the networks at once, unless `batch.micro_rows` says otherwise
@@ -222,6 +226,9 @@ class Setting:
             phases.append(PhasePlan(name=name, first=first, steps=steps, epochs=epochs, need=need))
             first, row = first + steps, end
         writes = files_of_run([phase.need for phase in phases], list(self.phases)[:-1], first, recipe.loop)
+        for plan in phases:
+            rows = recipe.batch.of_phase(plan.steps).before(plan.steps)
+            writes |= kept_samples(self.phases[plan.name].objective, rows, recipe.rows.length, self.tokenizer.vocab_size)
         require_disk(recipe.run.dir, sum(writes.values()))
         resolved = dict(known) if known else {
             "bf16": bf16,
@@ -262,12 +269,14 @@ class Setting:
         return derived
 
     def _objective(
-        self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str], warn: Warn = unheard
+        self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str], warn: Warn = unheard, lasting: bool = False
     ) -> PretrainObjective:
         recipe, seed = self.recipe, self.recipe.run.seed
+        text = fingerprint({"corpora": self.corpora.fingerprints, "rows": to_tree(recipe.rows)})
         return build_objective(
-            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, seed, card, warn
-        )
+            phase.objective, self.encoder, recipe.generator, recipe.init, source, self.tokenizer, seed, card, warn,
+            text=text, frequencies=self.corpora.frequencies, lasting=lasting,
+        )  # fmt: skip
 
     def training(
         self,
@@ -278,15 +287,17 @@ class Setting:
         card: Callable[[], str],
         warn: Warn = unheard,
         first_row: int = 0,
+        lasting: bool = False,
     ) -> Training:
         """Objective, loader and optimisers of a phase, at its first step, with a log that goes nowhere.
 
         Args:
             warn: told what `source` does not bring.
             first_row: rows that earlier phases have taken.
+            lasting: the networks are those of the run; else they are thrown away.
         """
         recipe, phase = self.recipe, self.phases[span.name]
-        objective = self._objective(phase, source, card, warn).to(machine.device())
+        objective = self._objective(phase, source, card, warn, lasting).to(machine.device())
         loader = PretrainLoader(
             mixture=self.corpora.mixture,
             masking=phase.objective.masking,
@@ -363,8 +374,9 @@ class _Run:
         warn = (lambda code, message: log.emit("warning", code=code, message=message)) if first else unheard
         row = sum(setting.recipe.batch.of_phase(each.steps).before(each.steps) for each in self.spans[:index])
         t = setting.training(
-            span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory), warn, row
-        )
+            span, source, resolved["micro_rows"], resolved["bf16"], lambda: write_card(self.opened.directory), warn, row,
+            lasting=True,
+        )  # fmt: skip
         t.log, t.checkpoints, t.fingerprints = log, checkpoints, setting.fingerprints
         t.unigram_entropy, t.total_steps = resolved["unigram_entropy"], self.spans[-1].end
         state = None

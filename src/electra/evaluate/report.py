@@ -23,7 +23,8 @@ from electra.evaluate.page import page, picture, table, write_page
 from electra.evaluate.several import lines_of_runs, section_of_runs
 from electra.events import HISTOGRAM_PREFIX, Event, in_order, number
 from electra.metrics import entropy
-from electra.train.health import GOOD_AUC, HEALTHY_AUC, HEALTHY_GAIN, POSITION_BINS, State
+from electra.train.health import POSITION_BINS
+from electra.train.verdicts import GOOD_AUC, HEALTHY_AUC, HEALTHY_GAIN, State
 
 #: what `electra finetune` leaves beside the event log: the examination of its model on the development data
 EVALUATION = "evaluation.json"

@@ -193,7 +193,7 @@ def save_model_dir(
         own_format = encoder.config.type == "recurrent"
         own_head = _write_main(temporary, encoder, head, labels, problem)
         if generator is not None:
-            _write_network(temporary / "generator", f"{_prefix(encoder)}ForMaskedLM", *generator)
+            _write_network(temporary / "generator", f"{_prefix(generator[0])}ForMaskedLM", *generator)
         if noise is not None:
             _write_noise(temporary / "noise", noise)
         provenance.tokenizer.save(temporary)

@@ -34,7 +34,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from electra.config import STRICT
 from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
@@ -45,11 +44,8 @@ from electra.models.two_tower import TwoTower
 from electra.objectives.detection import Discriminator
 from electra.objectives.masked import sampling_noise
 from electra.objectives.networks import Networks
-from electra.objectives.vocabulary import Guess, guess
+from electra.objectives.vocabulary import Guess, guess_in_parts
 from electra.train.health import mlm_figures, mlm_totals, rtd_figures, rtd_totals
-
-#: positions whose logits are kept at once: 2,048 x 30,522 fp32 values are 250 MB
-_POSITIONS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,19 +146,6 @@ def replace_drawn(batch: Batch, guessed: Guess, drawn: Tensor) -> tuple[Tensor, 
     replaced = torch.where(drawn, guessed.sampled_N.view_as(drawn), batch.tokens)
     log_q = -torch.where(drawn, guessed.sampled_nll_N.detach().view_as(drawn), guessed.nll_N.detach().view_as(drawn))
     return replaced, log_q
-
-
-def guess_in_parts(
-    hidden_TE: Tensor, table_VE: Tensor, bias_V: Tensor, target_T: Tensor, uniform_T: Tensor, size: int = _POSITIONS
-) -> Guess:
-    """`guess` at any number of positions with the logits of `size` of them in memory; the backward pass computes them again."""
-    if len(hidden_TE) <= size:
-        return guess(hidden_TE, table_VE, bias_V, target_T, uniform_T)
-    parts = [
-        checkpoint(guess, hidden, table_VE, bias_V, target, uniform, use_reentrant=False, preserve_rng_state=False)
-        for hidden, target, uniform in zip(*(torch.split(each, size) for each in (hidden_TE, target_T, uniform_T)), strict=True)
-    ]
-    return Guess(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Guess.__dataclass_fields__})
 
 
 def _drawn(batch: Batch) -> Tensor:

@@ -6,12 +6,15 @@ N = B * K drawn positions, D hidden size, E embedding size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from electra.contracts import Batch, Layout, Noise
+from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import CausalHead, MlmHead
 from electra.objectives.vocabulary import Guess, guess
@@ -107,6 +110,21 @@ def totals_of(filled: Filled, batch: Batch) -> dict[str, Tensor]:
     )
 
 
+def encoder_totals(guess: Guess, weight_N: Tensor) -> dict[str, Tensor]:
+    """What the log needs of a network that reads a text which a generator has filled, at the drawn positions."""
+    return {
+        "encoder_loss": (guess.nll_N.detach() * weight_N).sum(),
+        "encoder_correct": (guess.correct_N * weight_N).sum(),
+    }
+
+
+def encoder_figures(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    """`encoder_loss`, nats per drawn position, and `encoder_accuracy`; {} where nothing was drawn."""
+    drawn = float(totals["mlm_drawn"])
+    names = {"encoder_loss": "encoder_loss", "encoder_accuracy": "encoder_correct"}
+    return {figure: float(totals[total]) / drawn for figure, total in names.items()} if drawn else {}
+
+
 def put(tokens: Tensor, position_N: Tensor, value_N: Tensor, where_N: Tensor) -> Tensor:
     """`tokens` with `value_N` at flat `position_N` where `where_N` holds.
 
@@ -119,6 +137,17 @@ def put(tokens: Tensor, position_N: Tensor, value_N: Tensor, where_N: Tensor) ->
     sum_T = torch.zeros_like(flat_T).scatter_add_(0, position_N, value_N * where_N)
     count_T = torch.zeros_like(flat_T).scatter_add_(0, position_N, where_N)
     return torch.where(count_T > 0, sum_T // count_T.clamp_min(1), flat_T).view_as(tokens)
+
+
+def temperature_at(first: float, decay: float, progress: float) -> float:
+    """The temperature of sampling when the share `progress` of the steps is done: from `first` to 1 (Fast-ELECTRA)."""
+    return 1 + (first - 1) * math.exp(-progress / decay)
+
+
+def require_temperature(first: float, decay: float) -> None:
+    """Raises E-C431 for numbers that are no temperature and no decay."""
+    if first <= 0 or decay <= 0:
+        raise ElectraError("E-C431", "objective.temperature", "temperature and its decay must be positive", "use 1.0 and 0.1")
 
 
 def sampling_noise(noise: Noise, batch: Batch) -> Tensor:

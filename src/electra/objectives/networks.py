@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from electra.errors import ElectraError
@@ -30,6 +32,7 @@ from electra.text.tokenizer import Tokenizer
 AnyEncoderConfig = EncoderConfig
 #: takes the code and the message of a warning
 Warn = Callable[[str, str], None]
+Frequencies = Callable[[], npt.NDArray[np.float64]]
 
 
 def unheard(code: str, message: str) -> None:
@@ -47,6 +50,9 @@ class Networks:
         init_generator: what the generator starts from where `source` has none; see `PretrainInitConfig`.
         provenance: tokenizer and card, for the model directory that the objective exports.
         warn: told (code, message) where a network has to start without the weights that `source` was to bring.
+        text: fingerprint of what is read: corpora, and how documents become rows.
+        frequencies: gives the share of each token in the text, float64 [vocabulary].
+        lasting: what is built is a run's; else it is thrown away, and writes nothing.
     """
 
     encoder: AnyEncoderConfig
@@ -55,6 +61,9 @@ class Networks:
     init_generator: str
     provenance: Provenance
     warn: Warn = unheard
+    text: str = ""
+    frequencies: Frequencies | None = None
+    lasting: bool = False
 
     @property
     def tokenizer(self) -> Tokenizer:

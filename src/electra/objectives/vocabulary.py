@@ -11,6 +11,9 @@ normalised. The gradient (softmax - one-hot) is never written down: its factors 
 products, and the one-hot part is a lookup; so a second token a position, the sampled one, costs a second lookup and no second
 softmax. Samples are drawn in fp32: half-precision sampling noise is wrong.
 
+At all tokens of a batch the logits would be too large to keep: `guess_in_parts` takes some positions at a time and makes their
+logits anew in the backward pass.
+
 Shapes: N drawn positions, E embedding size, V vocabulary, K blocks of the vocabulary, W their width.
 """
 
@@ -21,12 +24,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 #: rows of logits that are read at once: 16 x 30,522 fp32 values stay in two cores' second-level caches, so there are more of a
 #: smaller vocabulary; a GPU wants many more
 _CPU_VALUES, _GPU_ROWS = 16 * 30_522, 1024
 #: tokens whose exponentials are summed before they are cumulated (W)
 _BLOCK = 256
+#: positions whose logits exist at once in `guess_in_parts`: 2,048 x 30,522 of them are 125 MB in bf16
+PART = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,28 @@ def guess(
     if uniform_N is None:
         return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=None, sampled_nll_N=None)
     return Guess(nll_N=nll_N, correct_N=correct_N, sampled_N=sampled_N, sampled_nll_N=sampled_nll_N)
+
+
+def guess_in_parts(
+    hidden_NE: Tensor, table_VE: Tensor, bias_V: Tensor, target_N: Tensor, uniform_N: Tensor | None = None, size: int = PART
+) -> Guess:
+    """As `guess` at temperature 1, with the logits of `size` positions in memory; the backward pass computes them again."""
+    if len(hidden_NE) <= size:
+        return guess(hidden_NE, table_VE, bias_V, target_N, uniform_N)
+    parts = [
+        checkpoint(
+            guess, hidden_NE[part], table_VE, bias_V, target_N[part], None if uniform_N is None else uniform_N[part],
+            use_reentrant=False, preserve_rng_state=False,
+        )
+        for part in (slice(begin, begin + size) for begin in range(0, len(hidden_NE), size))
+    ]  # fmt: skip
+    nll, correct, sampled, sampled_nll = (
+        [getattr(part, name) for part in parts] for name in ("nll_N", "correct_N", "sampled_N", "sampled_nll_N")
+    )
+    return Guess(
+        nll_N=torch.cat(nll), correct_N=torch.cat(correct), sampled_N=None if uniform_N is None else torch.cat(sampled),
+        sampled_nll_N=None if uniform_N is None else torch.cat(sampled_nll),
+    )  # fmt: skip
 
 
 class _Guess(torch.autograd.Function):

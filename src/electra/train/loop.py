@@ -28,10 +28,10 @@ from electra.dist import fold_seed, rank, sum_counts, sum_over_ranks, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import EventLog
 from electra.train.checkpoint import Checkpoints, State
-from electra.train.health import judge
 from electra.train.machine import StopFlag
 from electra.train.optim import Optimizers
 from electra.train.selection import Evaluation, best, since_best
+from electra.train.verdicts import judge
 
 Totals = dict[str, Tensor]
 
