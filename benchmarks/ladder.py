@@ -46,6 +46,8 @@ FACTORS = (0.5, 1.0, 2.0)
 RATES = {"mlm": 2e-3, "rtd": 1e-3}
 CLAIM_MINUTES, SWEEP_MINUTES, EXPLORATORY_MINUTES = 30.0, 5.0, 10.0
 
+#: of the text, where `--limit` makes it a trial
+_TRIAL_BYTES = 4_000_000
 _RTD = "phases.rtd.objective."
 _TWO = ["phases.rtd.optimizer.clip_per_network=true", f"{_RTD}weight=1"]
 _CLASSIC = ["encoder.type=classic", "encoder.embedding_size=192", "encoder.hidden_size=192", "encoder.num_hidden_layers=8",
@@ -144,6 +146,7 @@ def prepare(place: Place) -> None:
     train, held = place.work / "train.txt", place.work / "held-out.txt"
     if not held.is_file():
         text = (place.data / "text" / "en_wiki.txt").read_bytes()
+        text = text if place.limit is None else text[:_TRIAL_BYTES]
         cut = text.index(b"\n\n", len(text) * 99 // 100) + 2
         train.write_bytes(text[:cut])
         held.write_bytes(text[cut:])

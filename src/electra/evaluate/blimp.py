@@ -116,7 +116,7 @@ def read_pairs(folder: Path, limit: int | None = None) -> list[PairSet]:
     """The sets in `folder`, by name; `limit` pairs of each at most.
 
     Raises:
-        ElectraError: E-D583 no .jsonl file there, E-D584 a line that is no pair.
+        ElectraError: E-D583 no .jsonl file there, or a line that is no pair.
     """
     files = sorted(folder.glob("*.jsonl"))
     if not files:
@@ -129,10 +129,10 @@ def read_pairs(folder: Path, limit: int | None = None) -> list[PairSet]:
                 row = json.loads(line)
                 rows.append({key: str(row[key]) for key in ("sentence_good", "sentence_bad", "linguistics_term", "UID")})
             except (ValueError, KeyError, TypeError) as error:
-                raise ElectraError("E-D584", f"{file}:{number}", f"no pair of sentences: {type(error).__name__} {error}",
+                raise ElectraError("E-D583", f"{file}:{number}", f"no pair of sentences: {type(error).__name__} {error}",
                                    "give sentence_good, sentence_bad, linguistics_term and UID") from None  # fmt: skip
         if not rows:
-            raise ElectraError("E-D584", f"{file}:1", "an empty file", "remove it, or bring its pairs")
+            raise ElectraError("E-D583", f"{file}:1", "an empty file", "remove it, or bring its pairs")
         pairs = tuple((row["sentence_good"], row["sentence_bad"]) for row in rows)
         found.append(PairSet(name=file.stem, phenomenon=rows[0]["linguistics_term"], pairs=pairs))
     return found

@@ -11,7 +11,7 @@ and single other signs; each sentence of the text and each one asked for stands 
 that the text lacks has the probability of what is left for it.
 
 A k-gram is numbered as (number of its first k - 1 words, last word), so numbers are exact, and one sort of the text an order is
-all the work. Only what the sentences ask for is kept, so memory is some 50 bytes for each word of the text, at any order.
+all the work. The k-grams of one order are held at a time, so memory is some 60 bytes for each word of the text, at any order.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ import numpy.typing as npt
 
 from electra.errors import ElectraError
 
-#: words of a text at most: 5 GB of memory
+#: words of a text at most: 6 GB of memory
 MOST_WORDS = 100_000_000
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+")
 _BEGIN, _END, _UNKNOWN = 0, 1, 2
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+Counts = Ints | Numbers
 Floats = npt.NDArray[np.float64]
 
 
@@ -48,13 +50,13 @@ def log_probabilities(text: Path, sentences: Sequence[str], order: int) -> list[
         order: n; 1 = word frequency.
 
     Raises:
-        ElectraError: E-D586 the file has no words, or too many.
+        ElectraError: E-D585 the file has no words, or too many.
     """
     numbers = {"": _BEGIN, "\n": _END, "\0": _UNKNOWN}
     learnt = _numbered(_sentences(text), numbers, order, grow=True)
     words = len(learnt) and int((learnt > _UNKNOWN).sum())
     if not 0 < words <= MOST_WORDS:
-        raise ElectraError("E-D586", str(text), f"{words:,} words", f"give a text of 1 to {MOST_WORDS:,} words")
+        raise ElectraError("E-D585", str(text), f"{words:,} words", f"give a text of 1 to {MOST_WORDS:,} words")
     asked = _numbered(sentences, numbers, order, grow=False)
     logs = np.log(_probabilities(learnt, asked, order, len(numbers) - 1))
     ends = np.flatnonzero(asked == _END)
@@ -68,7 +70,7 @@ def _sentences(text: Path) -> Iterator[str]:
             yield from _SENTENCE_END.split(line.strip()) if line.strip() else ()
 
 
-def _numbered(sentences: Iterable[str], numbers: dict[str, int], order: int, grow: bool) -> Ints:
+def _numbered(sentences: Iterable[str], numbers: dict[str, int], order: int, grow: bool) -> Numbers:
     """The words of all sentences as numbers, each sentence behind order - 1 begin marks and before an end mark."""
     found, begin = array("i"), [_BEGIN] * (order - 1)
     for sentence in sentences:
@@ -76,7 +78,7 @@ def _numbered(sentences: Iterable[str], numbers: dict[str, int], order: int, gro
         found.extend(begin)
         found.extend([numbers.setdefault(word, len(numbers)) if grow else numbers.get(word, _UNKNOWN) for word in words])
         found.append(_END)
-    return np.frombuffer(found, dtype=np.intc).astype(np.int64)
+    return np.frombuffer(found, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -92,31 +94,37 @@ class _Order:
     """
 
     keys: Ints
-    counts: Ints
-    context: Ints
-    suffix: Ints
-    number: Ints
+    counts: Numbers
+    context: Numbers
+    suffix: Numbers
+    number: Numbers
     events: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, learnt: Ints, shorter: Ints, width: int) -> _Order:
+    def of(cls, learnt: Numbers, shorter: Numbers, width: int) -> _Order:
         """Args: shorter: numbers of the (k - 1)-grams at each place."""
         before = np.concatenate([shorter[:1], shorter[:-1]])
-        keys, first, number, counts = np.unique(
-            before * width + learnt, return_index=True, return_inverse=True, return_counts=True
-        )
+        keys = before * np.int64(width) + learnt
+        order = keys.argsort(kind="stable")
+        keys = keys[order]
+        new = np.concatenate([[True], keys[1:] != keys[:-1]])
+        number = np.empty_like(shorter)
+        number[order] = np.cumsum(new, dtype=np.int32) - 1
+        starts = np.flatnonzero(new)
+        keys, first = keys[starts], order[starts]
+        counts = np.diff(starts, append=len(order)).astype(np.int32)
         return cls(keys, counts, before[first], shorter[first], number, learnt[first] != _BEGIN)
 
 
-def _probabilities(learnt: Ints, asked: Ints, order: int, vocabulary: int) -> Floats:
+def _probabilities(learnt: Numbers, asked: Numbers, order: int, vocabulary: int) -> Floats:
     """P_n at each place of `asked`; what stands at begin marks means nothing."""
     width = int(max(learnt.max(), asked.max())) + 1
     probability: Floats = np.full(len(asked), 1 / vocabulary)
     now = _Order.of(learnt, np.zeros_like(learnt), width)
-    above = np.zeros_like(asked)  # the number of the (k - 1)-gram at each place of `asked`; -1 = the text lacks it
+    above: Ints = np.zeros(len(asked), dtype=np.int64)  # the number of the (k - 1)-gram at each place of `asked`; -1 = the text lacks it
     for k in range(1, order + 1):
         longer = _Order.of(learnt, now.number, width) if k < order else None
-        weight = now.counts if longer is None else np.bincount(longer.suffix[longer.events], minlength=len(now.keys))
+        weight: Counts = now.counts if longer is None else np.bincount(longer.suffix[longer.events], minlength=len(now.keys))
         before = np.concatenate([above[:1], above[:-1]])
         above = _found(now.keys, np.where(before < 0, -1, before * width + asked))
         probability = _interpolated(now, weight, before, above, probability)
@@ -124,7 +132,7 @@ def _probabilities(learnt: Ints, asked: Ints, order: int, vocabulary: int) -> Fl
     return probability
 
 
-def _interpolated(grams: _Order, weight: Ints, before: Ints, here: Ints, lower: Floats) -> Floats:
+def _interpolated(grams: _Order, weight: Counts, before: Ints, here: Ints, lower: Floats) -> Floats:
     """P_k from P_(k-1).
 
     Args:

@@ -36,13 +36,13 @@ def text_scores(model: ModelDir, texts: Sequence[str], method: Method) -> list[f
     """The score of each text, in order; a text without tokens has 0.
 
     Raises:
-        ElectraError: E-M582 the model lacks the head, E-D585 a text is longer than the network's positions.
+        ElectraError: E-M582 the model lacks the head, E-D584 a text is longer than the network's positions.
     """
     tokenizer = model.tokenizer()
     rows = [tuple(tokenizer.encode_literally(text).ids) for text in texts]
     longest = max(map(len, rows), default=0)
     if longest > model.encoder.config.max_position_embeddings:
-        raise ElectraError("E-D585", str(model.path), f"a text of {longest} tokens is longer than the network's "
+        raise ElectraError("E-D584", str(model.path), f"a text of {longest} tokens is longer than the network's "
                            f"{model.encoder.config.max_position_embeddings} positions", "leave it out")  # fmt: skip
     different = sorted(set(rows), key=lambda row: (len(row), row))
     with torch.inference_mode():
