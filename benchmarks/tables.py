@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ladder_tables import ladder
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
@@ -193,6 +195,7 @@ def main() -> None:
         demos(),
         runs(),
         small_budgets(),
+        ladder(table),
     ]
     PAGE.write_text("\n".join([*lines, *itertools.chain(*parts)]), encoding="utf-8")
 
