@@ -5,8 +5,8 @@
 The claim: 30 minutes, three seeds, of `mlm` (masked language modelling), `rtd` (replaced token detection from scratch) and
 `mlm-rtd` (60 % of the time the one, then the other), each at the best of three rates, found by 5-minute runs of the group
 `sweep` on rows of SST-2's training file that nothing else looks at. All start from recipe modern-tiny, one tokenizer of 8,000
-entries, DATA/text/en_wiki.txt without its last hundredth, which is held out, and one thread; `--workers` arms run at once, each on
-a core. The sweep's runs say how long a step takes, and the claim's steps follow from it, so all seeds of an arm take the same
+entries, DATA/text/en_wiki.txt without its last hundredth, which is held out, and one thread; `--workers` arms run at once, each
+on a core. The sweep's runs say how long a step takes, and the claim's steps follow from it, so all seeds of an arm take the same
 steps. `tokens` is `mlm` once more, stopped after as many tokens as `rtd` saw. Rates decay to 0 in every run. The arms of
 `exploratory` have one seed and support no claim: ten minutes of RTD each, all from one model of ten minutes of MLM, or, where
 the encoder differs, from scratch.
@@ -33,9 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import ladder_probes as probes
-from small_budgets import electra
-
 from electra.demo import outcome
+from small_budgets import electra
 
 RESULTS = Path(__file__).parent / "results" / "ladder"
 SEEDS = (0, 1, 2)
@@ -169,7 +168,7 @@ def chosen_factor(place: Place, kind: str) -> float:
 
 
 def steps_for(place: Place, kind: str, minutes: float) -> dict[str, int]:
-    """Steps of each phase, from the seconds a step took in the sweep; 5 % are kept for logs and checkpoints, as by the recipe."""
+    """Steps of each phase, from the seconds a step took in the sweep; 5 % are kept for logs and checkpoints."""
     result = place.result(f"sweep-{kind}-{chosen_factor(place, kind):g}")
     assert result is not None
     shares = {name: {"mlm": 0.6, "rtd": 0.4}[name] for name in result["seconds_per_step"]}
@@ -208,10 +207,12 @@ def measure(arm: Arm, place: Place) -> dict[str, Any]:
     work = place.work / arm.name
     if arm.group == "floors":
         return probes.floors(place.data, place.work / "train.txt", place.limit)
-    if arm.kind == "none":
-        source = place.work / "sweep-mlm-1" / "run" / "model"
-        return {"settings": [], **probes.tuned(source, place.work, work, arm.seed, fresh=True)}
     run = work / "run"
+    if arm.kind == "none":  # a run of one step, for its shape
+        electra(
+            "pretrain", "modern-tiny", f"corpus.path={place.work / 'corpus'}", f"run.dir={run}", *KINDS["mlm"], "stop.steps=1"
+        )
+        return {"settings": [], **probes.tuned(run / "model", place.work, work, arm.seed, fresh=True)}
     settings = pretrain(arm, place, run)
     recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     result = {"settings": settings, "factor": arm.factor, "start": arm.start, **outcome(run), **probes.pace(run),
@@ -264,8 +265,8 @@ def show(chosen: Sequence[Arm], place: Place, workers: int) -> None:
     for arm in missing:
         print(f"{arm.name:32} {arm.estimate:4.0f} min")
     total = sum(arm.estimate for arm in missing)
-    print(f"{len(missing)} of {len(chosen)} arms are missing: about {total:.0f} minutes of one core, {total / workers:.0f} with "
-          f"{workers} workers")  # fmt: skip
+    print(f"{len(missing)} of {len(chosen)} arms are missing: about {total:.0f} minutes of one core")
+    print(f"{total / workers:.0f} minutes with {workers} workers")
 
 
 def main() -> None:

@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from small_budgets import electra
-
 from electra.events import read_events
+from small_budgets import electra
 
 #: pairs of each BLiMP set: for one pass a sentence, for a pass a token, and along the way
 PAIRS, PAIRS_PLL, PAIRS_COURSE = 1000, 200, 50
@@ -39,10 +38,18 @@ def write_files(data: Path, work: Path, limit: int | None) -> None:
         (place / name).write_bytes(b"".join(lines if limit is None else lines[: limit + 1]))
 
 
-def fine_tuned(model: Path, work: Path, run: Path, task: str, seed: int, scored: str | None = None, fresh: bool = False) -> Any:
-    """The metrics of a fine-tuned model, the task's own first."""
+def fine_tuned(
+    model: Path, work: Path, run: Path, task: str, seed: int, *, scored: str | None = None, fresh: bool = False,
+    recipe: str = "finetune-demo",
+) -> Any:  # fmt: skip
+    """The metrics of a fine-tuned model, the task's own first.
+
+    Args:
+        scored: a file in the place of the task's test file.
+        fresh: train the same network without its weights.
+    """
     train, test, settings = TASKS[task]
-    electra("finetune", "finetune-demo", *settings, f"init.from={model}", f"init.weights={'fresh' if fresh else 'loaded'}",
+    electra("finetune", recipe, *settings, f"init.from={model}", f"init.weights={'fresh' if fresh else 'loaded'}",
             f"data.train={work / 'tasks' / train}", f"run.dir={run}", f"run.seed={seed}")  # fmt: skip
     return json.loads(electra("evaluate", run / "model", work / "tasks" / (scored or test)))["metrics"]
 
@@ -54,7 +61,7 @@ def tuned(model: Path, work: Path, place: Path, seed: int, fresh: bool = False) 
 
 def held_out_rows(model: Path, work: Path, place: Path) -> float:
     """Mean accuracy over two fine-tuning seeds, on rows of SST-2's training file that no other probe uses: chooses the rate."""
-    values = [fine_tuned(model, work, place / f"sst2-held-out-{seed}", "sst2", seed, "sst2-held-out.tsv")["accuracy"]
+    values = [fine_tuned(model, work, place / f"sst2-held-out-{seed}", "sst2", seed, scored="sst2-held-out.tsv")["accuracy"]
               for seed in (0, 1)]  # fmt: skip
     return sum(values) / len(values)
 

@@ -98,8 +98,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="MODEL DATA | [MODEL] suite=NAME [KEY=VALUE...]",
-            help="A fine-tuned model directory and a labelled file of its task (docs/data.md has the kinds); or a model directory "
-            "and a suite (docs/evaluation.md).",
+            help="A fine-tuned model directory and a labelled file of its task (docs/data.md has the kinds); or a model "
+            "directory and a suite (docs/evaluation.md).",
             show_default=False,
         ),
     ],
@@ -150,7 +150,13 @@ def _evaluate_suite(models: Sequence[Path], assignments: Sequence[str]) -> None:
 
 
 def _evaluate_labelled(
-    model: Path, data: Path, task: str | None, column: list[str] | None, report: Path | None, resamples: int, tagger: Path | None
+    model: Path,
+    data: Path,
+    task: str | None,
+    column: list[str] | None,
+    report: Path | None,
+    resamples: int,
+    tagger: Path | None,
 ) -> None:
     """A labelled file, or with `tagger` triples, as JSON."""
     from electra.config import tables

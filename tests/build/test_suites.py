@@ -32,7 +32,9 @@ FAST = ["batch.examples=8", "task.max_length=32", "precision=fp32", "optimizer.l
 def place(learning: list[str], tmp_path: Path) -> Path:
     """A suite file, and the folder `data` with its tasks."""
     assert learning
-    rows = {split: (tmp_path / f"{file}.tsv").read_text(encoding="utf-8") for split, file in (("train", "train"), ("test", "dev"))}
+    rows = {
+        split: (tmp_path / f"{file}.tsv").read_text(encoding="utf-8") for split, file in (("train", "train"), ("test", "dev"))
+    }
     for task in ("language", "length"):
         (tmp_path / "data" / task).mkdir(parents=True)
         for split, text in rows.items():
@@ -46,9 +48,7 @@ def settings(place: Path, *others: str) -> list[str]:
     return [f"data={place / 'data'}", f"run.dir={place / 'suite'}", *FAST, *others]
 
 
-def test_one_table_over_seeds_that_is_taken_up_again(
-    place: Path, encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_table_over_seeds_that_is_taken_up_again(place: Path, encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = str(place / "mine.toml")
     table = run_suite(encoder_dir, suite, settings(place, "seeds=2", "tasks=['language']"))
     assert list(table["tasks"]) == ["language"]

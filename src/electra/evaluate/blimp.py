@@ -27,7 +27,7 @@ import numpy.typing as npt
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.evaluate.ngram import log_probabilities
-from electra.evaluate.pair_scores import text_scores
+from electra.evaluate.pair_scores import Method, text_scores
 from electra.models.model_dir import load_model_dir
 
 #: scores that differ by less than this share of their size are equal
@@ -181,8 +181,9 @@ def _scores(model: Path | None, texts: Sequence[str], config: BlimpConfig) -> tu
         order = 1 if config.scorer == "unigram" else config.order
         return f"{order}-gram of {config.text.name}", log_probabilities(config.text, texts, order)
     loaded = load_model_dir(model)
-    method = config.scorer or ("pll" if loaded.rtd_head is None else "rtd")
-    assert method not in ("unigram", "ngram")
+    method: Method = "pll" if loaded.rtd_head is None else "rtd"
+    if config.scorer is not None and config.scorer != "unigram" and config.scorer != "ngram":
+        method = config.scorer
     return method, text_scores(loaded, texts, method)
 
 

@@ -121,7 +121,9 @@ def _probabilities(learnt: Numbers, asked: Numbers, order: int, vocabulary: int)
     width = int(max(learnt.max(), asked.max())) + 1
     probability: Floats = np.full(len(asked), 1 / vocabulary)
     now = _Order.of(learnt, np.zeros_like(learnt), width)
-    above: Ints = np.zeros(len(asked), dtype=np.int64)  # the number of the (k - 1)-gram at each place of `asked`; -1 = the text lacks it
+    above: Ints = np.zeros(
+        len(asked), dtype=np.int64
+    )  # the number of the (k - 1)-gram at each place of `asked`; -1 = the text lacks it
     for k in range(1, order + 1):
         longer = _Order.of(learnt, now.number, width) if k < order else None
         weight: Counts = now.counts if longer is None else np.bincount(longer.suffix[longer.events], minlength=len(now.keys))
