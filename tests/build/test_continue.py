@@ -54,7 +54,8 @@ def config_json(architecture: str, embedding: int, hidden: int, vocabulary: int)
         "architectures": [architecture], "attention_probs_dropout_prob": 0.1, "embedding_size": embedding, "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1, "hidden_size": hidden, "initializer_range": 0.02, "intermediate_size": 2 * hidden,
         "layer_norm_eps": 1e-12, "max_position_embeddings": POSITIONS, "model_type": "electra",
-        "num_attention_heads": hidden // 8, "num_hidden_layers": LAYERS, "pad_token_id": 0, "position_embedding_type": "absolute", "summary_activation": "gelu",
+        "num_attention_heads": hidden // 8, "num_hidden_layers": LAYERS, "pad_token_id": 0,
+        "position_embedding_type": "absolute", "summary_activation": "gelu",
         "summary_last_dropout": 0.1, "summary_type": "first", "summary_use_proj": True, "type_vocab_size": 2,
         "vocab_size": vocabulary,
     }  # fmt: skip
