@@ -13,10 +13,10 @@ from ladder import FACTORS, FROM_START, KINDS, RESULTS, SEEDS, WHOLE
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "ladder.svg"
 Result = dict[str, Any]
 _WORDS = """`python benchmarks/ladder.py DATA WORK_DIR`; `--list` names what is missing and how long it takes. Recipe
-modern-tiny, English Wikipedia (59 MB), a vocabulary of 8,000, one thread an arm, rates decayed to 0. Median and range over the
-seeds. `BLiMP`: 34 sets, mean of their accuracies, ties wrong; `no permutations`: without the sets whose pairs consist of the same words; scored by
-`rtd` where there is a discriminator, else by `pll` (the first 200 pairs of a set). SST-2 by its first 10,000 rows; CoLA by
-Matthews' correlation. `rate`: factor on the recipe's rates, chosen by the sweep."""
+modern-tiny, English Wikipedia (59 MB), a vocabulary of 8,000, one thread an arm, rates decayed to 0. Median and range
+over the seeds. `BLiMP`: 34 sets, mean of their accuracies, ties wrong; `no permutations`: without the sets whose pairs
+consist of the same words; scored by `rtd` where there is a discriminator, else by `pll` (the first 200 pairs of a set).
+SST-2 by its first 10,000 rows; CoLA by Matthews' correlation. `rate`: factor on the recipe's rates, chosen by the sweep."""
 
 
 def found(name: str) -> Result | None:
