@@ -145,8 +145,10 @@ def held_out_figures(run: Path, step: int, phase: str, corpus: Path, out: Path) 
 
     tree = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     recipe = tree["recipe"] | {"corpus": {"path": str(corpus)}}
+    recipe["run"] = recipe["run"] | {"seed": 0}  # the same rows and masks for all arms and phases
     setting, resolved = Setting(build(PretrainRecipe, recipe)), tree["resolved"]
-    [span] = [Span(**span) for span in resolved["spans"] if span["name"] == phase]
+    [steps] = [span["steps"] for span in resolved["spans"] if span["name"] == phase]
+    span = Span(name=phase, first=0, steps=steps)
     t = setting.training(span, None, resolved["micro_rows"], resolved["bf16"], card=str)
     Checkpoints(run / "checkpoints", 1000).load_weights(step, t.module)
     t.module.eval()
@@ -154,7 +156,7 @@ def held_out_figures(run: Path, step: int, phase: str, corpus: Path, out: Path) 
     with torch.inference_mode():
         for number in range(HELD_OUT_STEPS):
             [part] = t.objective.phases(span.steps - 1, span.steps)[:1]
-            for batch, noise in t.loader.micro_batches(span.first + number, 0, 1):
+            for batch, noise in t.loader.micro_batches(number, 0, 1):
                 for name, total in forward(t, batch, noise, part).totals.items():
                     totals[name] = totals.get(name, torch.zeros_like(total)) + total
     t.objective.export(out)

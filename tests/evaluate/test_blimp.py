@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from electra.cli import app
 from electra.config import load
 from electra.errors import ElectraError
 from electra.evaluate import pair_scores
@@ -75,6 +77,8 @@ def test_floors_accuracies_and_permutations(tmp_path: Path) -> None:
     low, high = frequency["without_permutations"]["interval"]
     assert low <= 2 / 3 <= high
     assert set(frequency["phenomena"]) == {"agreement of words", "order of words", "same of words"}
+    words = ["suite=blimp", f"data={data}", "scorer=unigram", f"text={tmp_path / 'text.txt'}"]
+    assert json.loads(CliRunner().invoke(app, ["evaluate", *words]).stdout) == frequency
     trigrams = evaluate_blimp(None, BlimpConfig(data=data, scorer="ngram", text=tmp_path / "text.txt", resamples=0))
     assert trigrams["sets"]["order"]["accuracy"] == 1
     assert "interval" not in trigrams["all"]

@@ -60,3 +60,5 @@ def test_a_text_without_words(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n", encoding="utf-8")
     with pytest.raises(ElectraError, match="E-D585"):
         log_probabilities(tmp_path / "empty.txt", ["a"], 2)
+    with pytest.raises(ElectraError, match="E-C100"):
+        log_probabilities(tmp_path / "nowhere.txt", ["a"], 2)

@@ -50,8 +50,10 @@ def log_probabilities(text: Path, sentences: Sequence[str], order: int) -> list[
         order: n; 1 = word frequency.
 
     Raises:
-        ElectraError: E-D585 the file has no words, or too many.
+        ElectraError: E-C100 no such file, E-D585 it has no words, or too many.
     """
+    if not text.is_file():
+        raise ElectraError("E-C100", str(text), "no such file", "mend the path")
     numbers = {"": _BEGIN, "\n": _END, "\0": _UNKNOWN}
     learnt = _numbered(_sentences(text), numbers, order, grow=True)
     words = len(learnt) and int((learnt > _UNKNOWN).sum())
