@@ -14,7 +14,7 @@ from small_budgets import electra
 PAIRS, PAIRS_PLL, PAIRS_COURSE = 1000, 200, 50
 #: steps of held-out rows
 HELD_OUT_STEPS = 40
-_SST_ROWS, _SST_HELD_OUT = 10_000, 2_000
+_SST_ROWS, _SST_HELD_OUT, _TRIAL_ROWS = 10_000, 2_000, 40
 #: training file, scored file (below DATA or the working directory), settings; the same for all arms
 TASKS: dict[str, tuple[str, str, list[str]]] = {
     "sst2": ("sst2-10k.tsv", "sst2-dev.tsv", ["task=classify", "epochs=3"]),
@@ -26,16 +26,19 @@ _FILES = {"sst2-dev.tsv": "sst2/dev.tsv", "cola-train.tsv": "cola/train.tsv", "c
 
 
 def write_files(data: Path, work: Path, limit: int | None) -> None:
-    """The labelled files below WORK_DIR/tasks, cut to `limit` rows; SST-2's 10,000 rows, and 2,000 more that are held out."""
+    """The labelled files below WORK_DIR/tasks; SST-2's 10,000 rows, and 2,000 more that are held out. `limit`: a few rows."""
     place = work / "tasks"
     place.mkdir(exist_ok=True)
+    few = None if limit is None else _TRIAL_ROWS
     head, *rows = (data / "sst2/train.tsv").read_bytes().splitlines(keepends=True)
     held = rows[_SST_ROWS : _SST_ROWS + _SST_HELD_OUT]
-    (place / "sst2-10k.tsv").write_bytes(b"".join([head, *rows[: limit or _SST_ROWS]]))
-    (place / "sst2-held-out.tsv").write_bytes(b"".join([head, *held[:limit]]))
+    (place / "sst2-10k.tsv").write_bytes(b"".join([head, *rows[:_SST_ROWS][:few]]))
+    (place / "sst2-held-out.tsv").write_bytes(b"".join([head, *held[:few]]))
     for name, source in _FILES.items():
         lines = (data / source).read_bytes().splitlines(keepends=True)
-        (place / name).write_bytes(b"".join(lines if limit is None else lines[: limit + 1]))
+        if few is not None:
+            lines = lines[:1] + lines[1 :: len(lines) // few]  # from all over the file, for its labels
+        (place / name).write_bytes(b"".join(lines))
 
 
 def fine_tuned(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,17 +75,17 @@ class BlimpConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PairSet:
-    """One file: its name, its phenomenon, and its pairs (good, bad)."""
+    """One file.
+
+    Args:
+        pairs: those that are looked at, (good, bad).
+        is_permutation: nearly all pairs of the file are one sentence and its words in another order.
+    """
 
     name: str
     phenomenon: str
     pairs: tuple[tuple[str, str], ...]
-
-    @property
-    def is_permutation(self) -> bool:
-        """Nearly all pairs are one sentence and its words in another order."""
-        same = [Counter(_WORD.findall(good.lower())) == Counter(_WORD.findall(bad.lower())) for good, bad in self.pairs]
-        return sum(same) >= _NEARLY_ALL * len(same)
+    is_permutation: bool
 
 
 def evaluate_blimp(model: Path | None, config: BlimpConfig) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def read_pairs(folder: Path, limit: int | None = None) -> list[PairSet]:
     found = []
     for file in files:
         rows = list[dict[str, Any]]()
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines()[:limit], start=1):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 row = json.loads(line)
                 rows.append({key: str(row[key]) for key in ("sentence_good", "sentence_bad", "linguistics_term", "UID")})
@@ -133,8 +132,10 @@ def read_pairs(folder: Path, limit: int | None = None) -> list[PairSet]:
                                    "give sentence_good, sentence_bad, linguistics_term and UID") from None  # fmt: skip
         if not rows:
             raise ElectraError("E-D583", f"{file}:1", "an empty file", "remove it, or bring its pairs")
-        pairs = tuple((row["sentence_good"], row["sentence_bad"]) for row in rows)
-        found.append(PairSet(name=file.stem, phenomenon=rows[0]["linguistics_term"], pairs=pairs))
+        pairs = [(row["sentence_good"], row["sentence_bad"]) for row in rows]
+        same = [sorted(_WORD.findall(good.lower())) == sorted(_WORD.findall(bad.lower())) for good, bad in pairs]
+        found.append(PairSet(name=file.stem, phenomenon=rows[0]["linguistics_term"], pairs=tuple(pairs[:limit]),
+                             is_permutation=sum(same) >= _NEARLY_ALL * len(same)))  # fmt: skip
     return found
 
 
