@@ -19,7 +19,8 @@ _SST_ROWS, _SST_HELD_OUT, _TRIAL_ROWS = 10_000, 2_000, 40
 TASKS: dict[str, tuple[str, str, list[str]]] = {
     "sst2": ("sst2-10k.tsv", "sst2-dev.tsv", ["task=classify", "epochs=3"]),
     "cola": ("cola-train.tsv", "cola-dev.tsv", ["task=classify", "task.metric=matthews", "epochs=3"]),
-    "trec": ("trec-train.all", "trec-test.all", ["task=classify", "epochs=5", "task.columns.encoding=latin-1"]),
+    "trec": ("trec-train.all", "trec-test.all", ["task=classify", "epochs=5", "task.columns.encoding=latin-1",
+                                                 "task.columns.format=labelled-lines"]),
 }  # fmt: skip
 _FILES = {"sst2-dev.tsv": "sst2/dev.tsv", "cola-train.tsv": "cola/train.tsv", "cola-dev.tsv": "cola/dev.tsv",
           "trec-train.all": "trec/TREC.train.all", "trec-test.all": "trec/TREC.test.all"}  # fmt: skip
