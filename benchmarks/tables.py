@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ladder_tables import ladder
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
@@ -250,6 +252,7 @@ def main() -> None:
         equal_budget("options", "Options of the loop", "python benchmarks/options.py DATA WORK_DIR"),
         equal_budget("distil", "Teacher and student", "python benchmarks/distil.py DATA WORK_DIR --teacher MODEL_DIR"),
         real_or_fake(),
+        ladder(table),
     ]
     PAGE.write_text("\n".join([*lines, *itertools.chain(*parts)]), encoding="utf-8")
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from electra.contracts import Example, Prediction
     from electra.predict.predictor import Predictor
 
+#: a setting, which no path begins like
+_ASSIGNMENT = re.compile(r"[a-z_]+(\.[a-z_0-9]+)*=")
 #: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
 _FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
@@ -92,15 +94,71 @@ def predict(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A fine-tuned model directory.")],
-    data: Annotated[Path, typer.Argument(help="A labelled file of the model's task; docs/data.md has the kinds.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL DATA | [MODEL] suite=NAME [KEY=VALUE...]",
+            help="A fine-tuned model directory and a labelled file of its task (docs/data.md has the kinds); or a model "
+            "directory and a suite (docs/evaluation.md).",
+            show_default=False,
+        ),
+    ],
     task: Annotated[str | None, typer.Option(help="That of an installed package which the model was fine-tuned for.")] = None,
     column: Column = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page: figures, pictures, the worst errors.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.")] = 200,
+    resamples: Annotated[
+        int | None, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.", show_default="200")
+    ] = None,
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
 ) -> None:
-    """Score a fine-tuned model on labelled data; prints JSON."""
+    """Score a fine-tuned model on labelled data, or any model on a suite: `electra evaluate MODEL suite=blimp data=blimp/`.
+
+    Prints JSON; of a suite that fine-tunes, a table.
+    """
+    assignments = [word for word in words if _ASSIGNMENT.match(word)]
+    paths = [Path(word) for word in words if word not in assignments]
+    if any(word.startswith("suite=") for word in assignments):
+        if any(option is not None for option in (task, column or None, report, resamples, tagger)):
+            raise ElectraError("E-C580", "evaluate", "a suite takes no options", "give settings as key=value")
+        _evaluate_suite(paths, assignments)
+        return
+    if len(words) != 2:
+        raise ElectraError("E-C580", "evaluate", f"{' '.join(words)} is neither a model and a file nor a model and a suite",
+                           "write MODEL DATA, or MODEL suite=blimp data=DIR")  # fmt: skip
+    _evaluate_labelled(Path(words[0]), Path(words[1]), task, column, report, 200 if resamples is None else resamples, tagger)
+
+
+def _evaluate_suite(models: Sequence[Path], assignments: Sequence[str]) -> None:
+    """Minimal pairs as JSON, the table of a suite that fine-tunes as text."""
+    if len(models) > 1:
+        raise ElectraError("E-C580", "evaluate", f"{len(models)} models", "a suite takes one")
+    [suite] = [word.removeprefix("suite=") for word in assignments if word.startswith("suite=")][-1:]
+    others = [word for word in assignments if not word.startswith("suite=")]
+    if suite == "blimp":
+        from electra.config import load as load_config
+        from electra.evaluate.blimp import BlimpConfig, evaluate_blimp
+
+        found = evaluate_blimp(models[0] if models else None, load_config(BlimpConfig, [], others))
+        typer.echo(_FIGURES.sub(lambda figures: " ".join(figures[0].split()), json.dumps(found, ensure_ascii=False, indent=1)))
+        return
+    from electra.build.suites import run_suite, to_lines
+    from electra.console import choose_console
+
+    if not models:
+        raise ElectraError("E-C580", "evaluate", f"suite={suite} has no model", "give a model directory first")
+    typer.echo("\n".join(to_lines(run_suite(models[0], suite, others, choose_console()))))
+
+
+def _evaluate_labelled(
+    model: Path,
+    data: Path,
+    task: str | None,
+    column: list[str] | None,
+    report: Path | None,
+    resamples: int,
+    tagger: Path | None,
+) -> None:
+    """A labelled file, or with `tagger` triples, as JSON."""
     from electra.config import tables
     from electra.evaluate.examination_page import examination_page
     from electra.evaluate.page import write_page

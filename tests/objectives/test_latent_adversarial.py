@@ -188,7 +188,7 @@ def test_one_network_is_not_clipped_by_the_others_norm() -> None:
     for name, parameter in made.named_parameters():
         parameter.grad = torch.full_like(parameter, 100.0 if name.startswith("generator") else 1e-4)
     optimizers.clip(("model", "generator"))
-    scales = {name: float(adam.grad_scale) for name, adam in optimizers.adam.items()}  # type: ignore[attr-defined]
+    scales = {name: float(adam.grad_scale) for name, [adam] in optimizers.of_network.items()}  # type: ignore[attr-defined]
     assert scales["model"] == 1
     assert scales["generator"] > 100
 
