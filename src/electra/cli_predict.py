@@ -86,6 +86,8 @@ def predict(
         raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
     predictor = load(model, task, tables((), column or ()), tables((), setting or ()))
     if clean is not None:
+        if "suspicion" in tables((), setting or ()):
+            raise ElectraError("E-C572", "--clean", "chooses the suspicion that --setting gives", "leave one of them out")
         _tune(predictor, clean)
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
@@ -195,16 +197,16 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
 
 
 def _tune(predictor: Predictor, clean: Path) -> None:
-    """Raise the suspicion of task `correct` until `clean` is left alone, and say on standard error what it is now."""
+    """Choose the suspicion of task `correct` by `clean`, which is to be left alone, and say on standard error what it is."""
     from electra.tasks.correct import Correct
 
     task = predictor.task
     if not isinstance(task, Correct):
         raise ElectraError("E-C572", "--clean", "is for --task correct", "leave it out")
+    predictor.task = task.boldest()
     said = list(predictor.stream(examples_of(predictor, clean)))
-    tuned = task.tuned(said)
-    predictor.task = tuned
-    _note(f"{clean}: suspicion {task.config.suspicion:g} -> {tuned.config.suspicion:.6g}, at most 1 edit in 1,000 tokens")
+    predictor.task = tuned = task.tuned(said)
+    _note(f"{clean}: suspicion = {tuned.config.suspicion:.6g} makes at most 1 edit in 1,000 tokens")
 
 
 def json_line(prediction: Prediction) -> str:

@@ -73,24 +73,14 @@ def test_tasks_take_settings_and_clean_text(place: Any, done: Done, electra: Cal
     filled = json.loads(done("predict", place.run / "model", "--task", "fill-mask", "--setting", "joint=true", stdin=given))
     assert "[MASK]" not in filled["joint"]["sequence"]
     assert [fill["order"] for fill in filled["joint"]["fills"]] in ([1, 2], [2, 1])
-    ours = (
-        "predict",
-        place.run / "model",
-        texts,
-        "--task",
-        "correct",
-        "--setting",
-        "suspicion=0.05",
-        "--setting",
-        "fall=0.001",
-    )
-    rows = [json.loads(line) for line in done(*ours).splitlines()]
+    ours = ("predict", place.run / "model", texts, "--task", "correct", "--setting", "fall=0.001")
+    rows = [json.loads(line) for line in done(*ours, "--setting", "suspicion=0.05").splitlines()]
     assert [row["text"] for row in rows] == TEXTS
     for row in rows:
         assert all(row["text"][edit["start"] : edit["end"]] == edit["old"] for edit in row["edits"])
     tuned = electra(*ours, "--clean", texts)
     assert tuned.code == 0
-    assert "suspicion 0.05 ->" in tuned.err
+    assert "suspicion = " in tuned.err
     assert all(json.loads(line)["edits"] == [] for line in tuned.out.splitlines())
 
 
@@ -103,6 +93,7 @@ def test_tasks_take_settings_and_clean_text(place: Any, done: Done, electra: Cal
         (["score", "MODEL", "TEXTS", "--highlight", "--output", "out.jsonl"], "E-C318"),
         (["predict", "MODEL", "TEXTS", "--setting", "joint=true"], "E-C570"),
         (["predict", "MODEL", "TEXTS", "--task", "replaced", "--clean", "TEXTS"], "E-C572"),
+        (["predict", "MODEL", "TEXTS", "--task", "correct", "--clean", "TEXTS", "--setting", "suspicion=0.3"], "E-C572"),
         (["predict", "MODEL", "TEXTS", "--task", "fill-mask", "--setting", "joined=true"], "E-C004"),
     ],
 )

@@ -168,9 +168,11 @@ def test_the_suspicion_that_leaves_clean_text_alone() -> None:
 
 def test_tuning_leaves_the_allowed_edits() -> None:
     clean = ["the blob"] * 3 + ["the red apple"] * 300
-    predictor = corrector(suspicion=0.5)
+    predictor = corrector(suspicion=0.95)
     task = predictor.task
     assert isinstance(task, Correct)
+    predictor.task = task.boldest()
+    assert sum(len(str(one.output["edits"])) > 2 for one in predictor.predict(clean)) == 3
     predictor.task = task.tuned(predictor.predict(clean), per_thousand=1)
     assert sum(len(str(one.output["edits"])) > 2 for one in predictor.predict(clean)) == 0
     assert said(["red pear"], suspicion=predictor.task.config.suspicion)[0]["corrected"] == "red apple"  # type: ignore[attr-defined]

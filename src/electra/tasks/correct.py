@@ -175,14 +175,21 @@ class Correct:
             edits += found
         return self._said(example, rows, edits)
 
+    def suspecting(self, suspicion: float) -> Correct:
+        """This task with another suspicion."""
+        return Correct(replace(self.config, suspicion=suspicion), self.tokenizer)
+
+    def boldest(self) -> Correct:
+        """This task as suspicious as it can be: what is below `fall` cannot fall by it. Its predictions are to be tuned on."""
+        return self.suspecting(self.config.fall)
+
     def tuned(self, predictions: Sequence[Prediction], per_thousand: float = 1.0) -> Correct:
-        """This task with the suspicion that `tuned_suspicion` finds; at least its own.
+        """This task with the suspicion that `tuned_suspicion` finds.
 
         Args:
-            predictions: what this task said of texts that are known to be right.
+            predictions: what `boldest()` says of texts that are known to be right.
         """
-        suspicion = max(self.config.suspicion, tuned_suspicion(predictions, per_thousand))
-        return Correct(replace(self.config, suspicion=suspicion), self.tokenizer)
+        return self.suspecting(max(self.config.fall, tuned_suspicion(predictions, per_thousand)))
 
     def _whole(self, text: str) -> Encoded:
         return whole_text(self.tokenizer.encode_literally(text))
