@@ -78,17 +78,13 @@ def predict(
     from electra.show import print_prediction
 
     as_text = for_people(format, output)
-    if tagger is not None and task is None and not column and not setting and clean is None:
-        _find_triples(model, tagger, file, graph, output, as_text)
-        return
     if tagger is not None or graph is not None:
-        trouble = "--graph without --tagger" if tagger is None else "other options of tasks beside --tagger"
-        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
-    predictor = load(model, task, tables((), column or ()), tables((), setting or ()))
+        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean)))
+        return
+    settings = tables((), setting or ())
+    predictor = load(model, task, tables((), column or ()), settings)
     if clean is not None:
-        if "suspicion" in tables((), setting or ()):
-            raise ElectraError("E-C572", "--clean", "chooses the suspicion that --setting gives", "leave one of them out")
-        _tune(predictor, clean)
+        _tune(predictor, clean, "suspicion" in settings)
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
     examples = examples_of(predictor, file)
@@ -196,13 +192,15 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
     return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
 
 
-def _tune(predictor: Predictor, clean: Path) -> None:
+def _tune(predictor: Predictor, clean: Path, given: bool) -> None:
     """Choose the suspicion of task `correct` by `clean`, which is to be left alone, and say on standard error what it is."""
     from electra.tasks.correct import Correct
 
     task = predictor.task
     if not isinstance(task, Correct):
         raise ElectraError("E-C572", "--clean", "is for --task correct", "leave it out")
+    if given:
+        raise ElectraError("E-C572", "--clean", "chooses the suspicion that --setting gives", "leave one of them out")
     predictor.task = task.boldest()
     said = list(predictor.stream(examples_of(predictor, clean)))
     predictor.task = tuned = task.tuned(said)
@@ -241,8 +239,16 @@ def examples_of(predictor: Predictor, file: Path | None) -> Iterator[Example]:
         yield Example(text=line, where=f"standard input:{number}")
 
 
-def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, output: Path | None, as_text: bool) -> None:
-    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
+def _find_triples(
+    model: Path, tagger: Path | None, file: Path | None, graph: Path | None, output: Path | None, as_text: bool, others: bool
+) -> None:
+    """Print the triples of a file, write the graph, and say on standard error what was read and merged.
+
+    Raises ElectraError E-C334 without a tagger, or where options of tasks (`others`) stand beside it.
+    """
+    if tagger is None or others:
+        trouble = "--graph without --tagger" if tagger is None else "options of tasks beside --tagger"
+        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
     from electra.predict.graph import KnowledgeGraph
     from electra.predict.triples import load_finder
 

@@ -239,7 +239,7 @@ def _pair(model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer) -> tuple
             method = METHODS[config.method]
             network = method.network(model)
             if network is None:
-                raise _lacks(model, f"{config.type} by {config.method}", method.needs)
+                raise _lacks(model, f"{config.type} by {config.method}", method.needs, ", or another method")
             return Predictor(network, _fitted(config, network.encoder).build(tokenizer)), [network.encoder]
         case CorrectConfig():
             discriminator, generator = _discriminator(model, config), _generator(model, config, tokenizer)
@@ -272,5 +272,7 @@ def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
     return replace(config, max_length=min(config.max_length, encoder.config.max_position_embeddings))
 
 
-def _lacks(model: ModelDir, what: str, part: str) -> ElectraError:
-    return ElectraError("E-M310", str(model.path), f"has no {part}, which {what} needs", "give a model that has one")
+def _lacks(model: ModelDir, what: str, part: str, otherwise: str = "") -> ElectraError:
+    return ElectraError(
+        "E-M310", str(model.path), f"has no {part}, which {what} needs", f"give a model that has one{otherwise}"
+    )
