@@ -44,7 +44,11 @@ class Rule(nn.Module):
         self.asked = 0
 
     def wanted(self, tokens_BL: Tensor) -> Tensor:
-        """[B, L], the fruit of the colour before each token; -1 where there is none."""
+        """[B, L], the fruit of the colour before each token; -1 where there is none. Rows must have one frame of specials."""
+        for special in (TOKENIZER.cls_id, TOKENIZER.sep_id):
+            assert ((tokens_BL == special).sum(dim=1) == 1).all()
+        last = tokens_BL.shape[1] - 1 - (tokens_BL == TOKENIZER.pad_id).sum(dim=1)
+        assert (tokens_BL[torch.arange(len(last)), last] == TOKENIZER.sep_id).all()
         before = tokens_BL.roll(1, dims=1)
         wanted = torch.full_like(tokens_BL, -1)
         for colour, fruit in RULE.items():
@@ -133,6 +137,26 @@ def test_what_is_less_probable_than_the_old_word_is_not_tried() -> None:
     networks = {"discriminator": Odd(), "generator": Proposer()}
     (prediction,) = RoundsPredictor(networks, Correct(CorrectConfig(), TOKENIZER)).predict(["the apple"])
     assert prediction.output["edits"] == []
+
+
+def test_what_the_generator_would_hardly_put_there_does_not_win_by_the_discriminators_blindness() -> None:
+    class Two(Proposer):
+        """Proposes `apple`, then what is right, with these probabilities."""
+
+        def __init__(self, *sure: float) -> None:
+            super().__init__()
+            self.sure = sure
+
+        def forward(self, batch: Batch) -> Tensor:
+            right = self.wanted(batch.tokens).clamp(min=0).float()
+            tokens = torch.stack([torch.full_like(right, APPLE), right], dim=-1)
+            return torch.stack([torch.tensor(self.sure).expand(tokens.shape), tokens], dim=-1)
+
+    task = Correct(CorrectConfig(), TOKENIZER)
+    for first, second, expected in ((0.9, 0.01, "green banana"), (0.5, 0.4, "green pear")):
+        networks = {"discriminator": Detector(), "generator": Two(first, second)}
+        (prediction,) = RoundsPredictor(networks, task).predict(["green banana"])  # `apple` is 10 % original there
+        assert prediction.output["corrected"] == expected
 
 
 def test_a_long_text_is_mended_throughout_and_in_few_rounds() -> None:

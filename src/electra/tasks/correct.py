@@ -6,8 +6,9 @@ In: one text. Out: the corrected text, and its edits with their places and proba
        suspicious token. Words from `suspicion` on are looked at: of letters only, known to the vocabulary, not edited before.
     2. Each of them becomes one [MASK], and the generator proposes its `top_k` best tokens: of letters, continuing a word only
        where the old one did, and more probable to the generator than the old word.
-    3. The discriminator reads the text with each proposal. Of those with which the word is less suspicious by `fall` or more,
-       the generator's best is taken.
+    3. The discriminator reads the text with each proposal. The best one has the highest product of its probability by the
+       generator and that of "original" by the discriminator, since the latter never saw what the former would not put there,
+       and takes it for right. It is taken if the word is then less suspicious by `fall` or more.
 
 The most suspicious word that has such a proposal is edited; of a long text also others, whose judgement did not see that edit:
 at least `max_length` tokens away from it. Then the next round reads the new text, up to `rounds` of them. So a text of one
@@ -24,6 +25,7 @@ Shapes: n tokens of a row, K proposals.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -114,10 +116,11 @@ class _Suspect:
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """A proposal for a word, the row that reads it, and where the word stands in that row."""
+    """A proposal for a word, its probability by the generator, the row that reads it, and where the word stands in that row."""
 
     suspect: _Suspect
     new: str
+    probability: float
     row: Encoded
     place: slice
 
@@ -221,7 +224,8 @@ class Correct:
     def _drafts(self, text: str, whole: Encoded, suspect: _Suspect, proposed_K2: Tensor) -> Iterator[_Draft]:
         """The proposals for a word, the generator's best first."""
         old, first = text[suspect.start : suspect.end], int(whole.tokens[suspect.first])
-        for token in proposed_K2[:, 1].long().tolist():
+        for probability, number in proposed_K2.tolist():
+            token = int(number)
             new = self._spelled(token, old, first)
             if new == old:  # what follows is less probable than what stands there
                 return
@@ -233,7 +237,7 @@ class Correct:
             at = np.flatnonzero((starts < end) & (ends > suspect.start))
             if len(at):
                 row, place = _around(edited.tokens, int(at[0]), int(at[-1]) + 1, self.max_length)
-                yield _Draft(suspect=suspect, new=new, row=row, place=place)
+                yield _Draft(suspect=suspect, new=new, probability=probability, row=row, place=place)
 
     def _spelled(self, token: int, old: str, first: int) -> str:
         """A token as it is written in the place of `old`, capital where only the text has the capital."""
@@ -245,11 +249,13 @@ class Correct:
     def _accepted(
         self, text: str, drafts: Sequence[_Draft], judged: Sequence[Tensor], edits: Sequence[Edit], number: int
     ) -> Iterator[Edit]:
-        """The edits of a round: for each word the first draft that convinces, no two words in one window."""
+        """The edits of a round: for each word its best draft, if that convinces, no two words in one window."""
+        afters = [
+            float(torch.sigmoid(logits_n[draft.place].float()).max()) for draft, logits_n in zip(drafts, judged, strict=True)
+        ]
         done: list[_Suspect] = []
-        for draft, logits_n in zip(drafts, judged, strict=True):
-            suspect = draft.suspect
-            after = float(torch.sigmoid(logits_n[draft.place].float()).max())
+        for suspect, of_word in itertools.groupby(zip(drafts, afters, strict=True), key=lambda judged: judged[0].suspect):
+            draft, after = max(of_word, key=lambda judged: judged[0].probability * (1 - judged[1]))
             near = any(abs(suspect.first - other.first) < self.max_length for other in done)
             if near or after > suspect.before - self.config.fall:
                 continue
@@ -320,5 +326,5 @@ def _around(tokens: npt.NDArray[np.int64], first: int, behind: int, max_length: 
     """A row of a text with specials that has tokens `first` to `behind` in its middle, and where they stand in it."""
     content, room = len(tokens) - 2, max_length - 2
     begin = max(0, min(content - room, (first + behind - 1 - room) // 2))  # in content positions
-    row = np.concatenate([tokens[:1], tokens[1 + begin : 1 + begin + room], tokens[-1:]])
+    row = np.concatenate([tokens[:1], tokens[1:-1][begin : begin + room], tokens[-1:]])
     return Encoded(tokens=row, types=np.zeros_like(row)), slice(first - begin, behind - begin)
