@@ -196,6 +196,27 @@ def latent() -> list[str]:
     return ["## Few labels and many texts", "", _LATENT, "", *table(head, rows), ""] if rows else []
 
 
+def correct() -> list[str]:
+    """A row for each model and kind of error; nothing where there is no result yet."""
+    found = load("correct/*.json")
+    if not found:
+        return []
+    command = "`python benchmarks/correct.py NAME MODEL_DIR FILE LANGUAGE`"
+    lines = ["## Planted errors, found and mended", ""]
+    lines += [f"{command}: task `correct` on held-out sentences, one error in each; the suspicion is chosen on one half of "
+              "them, everything shown is from the other one.", ""]  # fmt: skip
+    head = ["model", "language", "suspicion", "edits on 1,000 clean tokens", "error", "planted",
+            *(f"{what} {share} %" for what in ("found", "mended") for share in ("recall", "precision"))]  # fmt: skip
+    rows = [
+        [result["name"], result["language"], f"{result['suspicion']:.3f}", f"{result['clean_per_thousand']:.2f}", kind,
+         f"{counts['planted']:,}",
+         *(f"{100 * counts[f'{what}_{share}']:.1f}" for what in ("found", "mended") for share in ("recall", "precision"))]
+        for _, result in found
+        for kind, counts in result["kinds"].items()
+    ]  # fmt: skip
+    return [*lines, *table(head, rows), ""]
+
+
 def demos() -> list[str]:
     lines = ["## The demo", "", "`make demo` and `make demo LANGUAGE=en`: accuracy on held-out texts, three seeds each.", ""]
     head = ["run", "labels", "pre-trained", "from scratch", "gain", "AUC", "prior gain", "minutes in all"]
@@ -246,6 +267,7 @@ def main() -> None:
         finetune_step(),
         understanding(),
         latent(),
+        correct(),
         demos(),
         runs(),
         small_budgets(),

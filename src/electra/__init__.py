@@ -56,8 +56,8 @@ def load(model: str | Path, task: str | None = None) -> Predictor:
 
     Args:
         model: what a run left in `run.dir/model`, or any model directory in transformers' format.
-        task: one that needs no training (`replaced`, `fill-mask`, `embed`), or the task of an installed package that the model
-            was fine-tuned for; None = the task the model was fine-tuned for.
+        task: one that needs no training (`replaced`, `fill-mask`, `score`, `correct`, `embed`), or the task of an installed
+            package that the model was fine-tuned for; None = the task the model was fine-tuned for.
     """
     from electra.predict.predictor import load as load_predictor
 

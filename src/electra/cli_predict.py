@@ -35,6 +35,11 @@ Column = Annotated[
         show_default=False,
     ),
 ]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(help="A setting of the task that is named, `joint=true` say; again for more.", show_default=False),
+]
+Output = Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")]
 Model = Annotated[Path, typer.Argument(help="A model directory, best of one trained with task=embed.")]
 
 
@@ -46,15 +51,22 @@ def predict(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="replaced, fill-mask, embed, or that of an installed package; none = the one it was tuned for."),
+        typer.Option(
+            help="replaced, fill-mask, score, correct, embed, or that of an installed package; none = the one it was tuned for."
+        ),
     ] = None,
+    setting: Setting = None,
     documents: Annotated[
         Path | None, typer.Option(help="A folder of .txt and .md files in which the questions of FILE are answered.")
     ] = None,
     top: Annotated[int | None, typer.Option(help="With --documents: passages that are read for a question; 5.")] = None,
     column: Column = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option(help="With --task correct: texts that are right; at most 1 edit in 1,000 of their tokens is let through."),
+    ] = None,
     format: Format = "auto",
-    output: Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")] = None,
+    output: Output = None,
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
     graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
 ) -> None:
@@ -67,30 +79,27 @@ def predict(
     from electra.predict.predictor import load
     from electra.show import print_prediction
 
-    as_text = output is None and (format == "text" or (format == "auto" and sys.stdout.isatty()))
-    if output is not None and format == "text":
-        raise ElectraError("E-C318", "--output", "--format text is for people, a file gets JSON lines", "leave one of them out")
-    if tagger is not None and task is None and not column:
-        _find_triples(model, tagger, file, graph, output, as_text)
-        return
+    as_text = for_people(format, output)
     if tagger is not None or graph is not None:
-        trouble = "--graph without --tagger" if tagger is None else "--task or --column beside --tagger"
-        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
-    predictor = load(model, task, tables((), column or ()))
+        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean)))
+        return
+    settings = tables((), setting or ())
+    predictor = load(model, task, tables((), column or ()), settings)
+    if clean is not None:
+        _tune(predictor, clean, "suspicion" in settings)
     if documents is None and top is not None:
         raise ElectraError("E-C329", "--top", "says how many passages of --documents are read", "give --documents DIR too")
-    examples = _examples(predictor, file)
+    examples = examples_of(predictor, file)
     if documents is None:
         predictions = predictor.stream(examples)
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
-    with _lines_into(output) as say:
+    with lines_into(output) as say:
         for prediction in predictions:
             if as_text:
                 print_prediction(prediction.text, prediction.output)
             else:
-                tree = {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}
-                say(json.dumps(tree, ensure_ascii=False))
+                say(json_line(prediction))
 
 
 def evaluate(
@@ -241,7 +250,35 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
     return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
 
 
-def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
+def _tune(predictor: Predictor, clean: Path, given: bool) -> None:
+    """Choose the suspicion of task `correct` by `clean`, which is to be left alone, and say on standard error what it is."""
+    from electra.tasks.correct import Correct
+
+    task = predictor.task
+    if not isinstance(task, Correct):
+        raise ElectraError("E-C572", "--clean", "is for --task correct", "leave it out")
+    if given:
+        raise ElectraError("E-C572", "--clean", "chooses the suspicion that --setting gives", "leave one of them out")
+    predictor.task = task.boldest()
+    said = list(predictor.stream(examples_of(predictor, clean)))
+    predictor.task = tuned = task.tuned(said)
+    _note(f"{clean}: suspicion = {tuned.config.suspicion:.6g} makes at most 1 edit in 1,000 tokens")
+
+
+def json_line(prediction: Prediction) -> str:
+    """A prediction as a line of JSON."""
+    tree = {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}
+    return json.dumps(tree, ensure_ascii=False)
+
+
+def for_people(format: str, output: Path | None) -> bool:
+    """Whether lines are for people. Raises ElectraError E-C318 where they are to be, and go into a file."""
+    if output is not None and format == "text":
+        raise ElectraError("E-C318", "--output", "--format text is for people, a file gets JSON lines", "leave one of them out")
+    return output is None and (format == "text" or (format == "auto" and sys.stdout.isatty()))
+
+
+def examples_of(predictor: Predictor, file: Path | None) -> Iterator[Example]:
     """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input.
 
     What was inferred about a file is told on standard error when it has been read.
@@ -260,15 +297,23 @@ def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
         yield Example(text=line, where=f"standard input:{number}")
 
 
-def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | None, output: Path | None, as_text: bool) -> None:
-    """Print the triples of a file, write the graph, and say on standard error what was read and merged."""
+def _find_triples(
+    model: Path, tagger: Path | None, file: Path | None, graph: Path | None, output: Path | None, as_text: bool, others: bool
+) -> None:
+    """Print the triples of a file, write the graph, and say on standard error what was read and merged.
+
+    Raises ElectraError E-C334 without a tagger, or where options of tasks (`others`) stand beside it.
+    """
+    if tagger is None or others:
+        trouble = "--graph without --tagger" if tagger is None else "options of tasks beside --tagger"
+        raise ElectraError("E-C334", "predict", trouble, "give a relation model and --tagger; --graph if you want the file")
     from electra.predict.graph import KnowledgeGraph
     from electra.predict.triples import load_finder
 
     finder, found = load_finder(model, tagger), KnowledgeGraph()
-    for text in finder.find(_examples(finder.tagger, file)):
+    for text in finder.find(examples_of(finder.tagger, file)):
         found.add(text)
-    with _lines_into(output) as say:
+    with lines_into(output) as say:
         for triple in found.triples():
             subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
             line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
@@ -279,7 +324,7 @@ def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | No
 
 
 @contextlib.contextmanager
-def _lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
+def lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
     """What takes a line: standard output, or a file that is put into place when it is whole."""
     if output is None:
         yield typer.echo

@@ -9,26 +9,31 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from electra.text.highlight import oddity, pieces
 
-def print_prediction(text: str, output: Mapping[str, Any]) -> None:
-    """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how likely
-    they were replaced, filled gaps, answers with their place."""
-    console = Console(highlight=False, soft_wrap=True)
+
+def print_prediction(text: str, output: Mapping[str, Any], colour: bool | None = None) -> None:
+    """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how odd they
+    are, filled gaps, answers with their place, edits.
+
+    Args:
+        text: the input.
+        output: of the prediction.
+        colour: whether to colour; None = where standard output is a terminal.
+    """
+    console = Console(highlight=False, soft_wrap=True, force_terminal=colour)
     if "tokens" in output:
-        line, end = Text(), 0
-        for token in output["tokens"]:
-            line.append(text[end : token["start"]])
-            line.append(text[token["start"] : token["end"]], style=_doubt_style(token["score"]))
-            end = token["end"]
-        console.print(line.append(text[end:]))
-        doubts = sorted(output["tokens"], key=lambda token: -float(token["score"]))[:3]
-        console.print("   " + "  ".join(f"{token['token']} {token['score']:.2f}" for token in doubts), style="dim")
+        _print_tokens(console, text, output)
     elif "entities" in output:
         console.print(_with_entities(text, output["entities"]))
     elif "masks" in output:
         console.print(Text(text))
         for candidates in output["masks"]:
             console.print("   " + "  ".join(f"{item['token_str']} {item['score']:.2f}" for item in candidates), markup=False)
+        if "joint" in output:
+            console.print(Text(f"   together {output['joint']['score']:.3f}  {output['joint']['sequence']}"))
+    elif "edits" in output:
+        console.print(_with_edits(text, output["edits"]))
     elif "answer" in output:
         console.print(Text(f"{output['answer'] or '(no answer)'} {float(output['score']):.3f}  {text}"))
         if output.get("file"):
@@ -48,6 +53,30 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
         console.print(Text(f"{shown or '-'}  {text}"))
 
 
+def _print_tokens(console: Console, text: str, output: Mapping[str, Any]) -> None:
+    """The text with its odd tokens in colour, and the oddest of them; what was scored begins with the score."""
+    scored = "method" in output  # of task score; else probabilities of "replaced"
+    doubt = "doubt" if scored else "score"
+    line = Text(f"{output['score']:.3f}  " if scored else "")
+    for piece, odd in pieces(text, [(token["start"], token["end"], token[doubt]) for token in output["tokens"]]):
+        line.append(piece, style="" if odd is None else _DOUBT_STYLES[oddity(odd)])
+    console.print(line)
+    doubts = sorted(output["tokens"], key=lambda token: -float(token[doubt]))[:3]
+    console.print(Text("   " + "  ".join(f"{token['token']} {token['score']:.2f}" for token in doubts), style="dim"))
+
+
+def _with_edits(text: str, edits: Sequence[Mapping[str, Any]]) -> Text:
+    """The corrected text, what was taken out struck through: `the [cta](cat .97 to .02) sat`."""
+    line, end = Text(), 0
+    for edit in edits:
+        line.append(text[end : edit["start"]])
+        line.append(f"[{edit['old']}]", style="red strike")
+        line.append(f"({edit['new']}", style="bold green")
+        line.append(f" {edit['before']:.2f} to {edit['after']:.2f})", style="dim")
+        end = edit["end"]
+    return line.append(text[end:])
+
+
 def _with_entities(text: str, entities: Sequence[Mapping[str, Any]]) -> Text:
     """The text with each span in a colour, its label and score behind it: `[Ada Lovelace](PER 0.98) wrote`."""
     line, end = Text(), 0
@@ -63,6 +92,5 @@ def _with_entities(text: str, entities: Sequence[Mapping[str, Any]]) -> Text:
 _ENTITY_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
-def _doubt_style(score: float) -> str:
-    """From plain over yellow to red as a token looks more and more replaced."""
-    return "bold white on red" if score >= 0.5 else "black on yellow" if score >= 0.2 else "yellow" if score >= 0.1 else "green"
+#: from plain over yellow to red as a token looks odder
+_DOUBT_STYLES = ("green", "yellow", "black on yellow", "bold white on red")

@@ -20,6 +20,7 @@ from electra.build.finetune import FinetuneRecipe
 from electra.build.pretrain import PretrainRecipe
 from electra.cli import app
 from electra.events import FIGURES
+from electra.tasks import UntrainedTaskConfig
 from electra.train.verdicts import State
 
 Blocks = Callable[[Path, str], list[str]]
@@ -72,6 +73,18 @@ def test_every_setting_is_documented_with_its_default(root: Path, section: str) 
     part = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
     documented = set(re.findall(r"^\| `([\w.]+)` \| (.+?) \| .*\|$", part, re.MULTILINE))
     assert documented == set(_settings(_RECIPES[section], ""))
+
+
+def test_every_setting_of_a_task_without_training_is_documented_with_its_default(root: Path) -> None:
+    part = (root / "docs" / "recipes.md").read_text(encoding="utf-8").split("\n## Tasks without training\n")[1]
+    documented = {
+        task: re.findall(r"^\| `([\w.]+)` \| (.+?) \| .*\|$", table, re.MULTILINE)
+        for task, table in re.findall(r"### task=([\w-]+)\n(.*?)(?=\n### |\Z)", part, re.DOTALL)
+    }
+    configs = {config.type: config for config in typing.get_args(UntrainedTaskConfig)}
+    assert sorted(documented) == sorted(configs)
+    for task, config_of_task in configs.items():
+        assert sorted(documented[task]) == sorted(_settings(config_of_task, ""))
 
 
 def test_every_shipped_recipe_is_named(root: Path) -> None:

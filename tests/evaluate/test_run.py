@@ -19,7 +19,7 @@ from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
 from electra.storage import file_hash
 from electra.tasks.classify import Classify, ClassifyConfig
-from electra.tasks.score import Replaced, ReplacedConfig, ReplacedNetwork
+from electra.tasks.replaced import Replaced, ReplacedConfig, ReplacedNetwork
 from electra.text.train_tokenizer import train as train_tokenizer
 
 TOKENIZER = train_tokenizer(["a good film", "a bad film"] * 3, vocab_size=80)

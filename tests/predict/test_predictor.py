@@ -22,7 +22,8 @@ from electra.models.modern import ModernConfig
 from electra.predict.predictor import Predictor, load
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import TaskNetwork, joined
-from electra.tasks.score import FillMaskConfig, Replaced, ReplacedConfig, ReplacedNetwork
+from electra.tasks.fill_mask import FillMaskConfig
+from electra.tasks.replaced import Replaced, ReplacedConfig, ReplacedNetwork
 from electra.text.train_tokenizer import train as train_tokenizer
 
 WORDS = ["the", "good", "film", "was", "bad", "playing"]

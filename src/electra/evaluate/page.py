@@ -82,6 +82,11 @@ mark { background: none; color: inherit; }
 mark.predicted { background: #ffe2b8; }
 mark.gold { border-bottom: 2px solid #1a7f4b; }
 mark.given { border-bottom: 2px dotted #0072b2; }
+mark.odd-1 { background: #fff6d6; }
+mark.odd-2 { background: #ffd98a; border-bottom: 2px solid #b77d00; }
+mark.odd-3 { background: #f6b1aa; border-bottom: 2px solid #b3261e; font-weight: 600; }
+.texts td:last-child, .texts td { color: var(--ink); white-space: pre-wrap; }
+.texts tbody th { min-width: 5rem; }
 .errors td { color: var(--ink); }
 .errors tbody th { font-size: .8rem; overflow-wrap: anywhere; min-width: 5rem; max-width: 9rem; }
 table + .grid { margin-top: 1.4rem; }

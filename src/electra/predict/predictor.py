@@ -29,15 +29,19 @@ from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
-from electra.tasks.common import EncodedExamples, TaskNetwork, check_length, rows_of, saved_network
+from electra.tasks.common import EncodedExamples, check_length, masked_model, rows_of, saved_network
+from electra.tasks.correct import CorrectConfig
 from electra.tasks.embed import EmbedConfig
+from electra.tasks.fill_mask import FillMaskConfig, FillMaskNetwork
 from electra.tasks.multilabel import MultilabelConfig
 from electra.tasks.own import checked
 from electra.tasks.regression import RegressionConfig
-from electra.tasks.score import FillMaskConfig, FillMaskNetwork, ReplacedConfig, ReplacedNetwork
+from electra.tasks.replaced import ReplacedConfig, ReplacedNetwork
+from electra.tasks.rounds import Ask, RoundsTask
+from electra.tasks.score import METHODS, ScoreConfig
 from electra.text.tokenizer import Tokenizer
 
-UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, EmbedConfig)
+UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, ScoreConfig, CorrectConfig, EmbedConfig)
 
 #: tokens of a batch, padding included: enough to fill two cores, small enough for caches
 BATCH_TOKENS = 4096
@@ -82,70 +86,115 @@ class Predictor:
             yield from self._answer(some)
 
     def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
-        outputs = iter(self._run([row for _, rows in examples for row in rows]))
+        outputs = iter(self._run(self.network, [row for _, rows in examples for row in rows]))
         for example, rows in examples:
             prediction = self.task.decode(example, rows, [next(outputs) for _ in rows])
             yield replace(prediction, truncated=sum(row.truncated for row in rows))
 
-    def _run(self, rows: Sequence[Encoded]) -> list[Tensor]:
+    def _run(self, network: nn.Module, rows: Sequence[Encoded]) -> list[Tensor]:
         """The network's output for each row, in order, on the CPU."""
-        device = next(self.network.parameters()).device
+        device = next(network.parameters()).device
         found: list[Tensor] = [torch.empty(0)] * len(rows)
-        was_training = self.network.training
-        self.network.eval()
+        was_training = network.training
+        network.eval()
         try:
             for numbers, batch in in_order(EncodedExamples(rows), self.batch_tokens, self.task.pad_id):
                 with torch.inference_mode():
-                    outputs = self.network(batch.to(device)).cpu()
+                    outputs = network(batch.to(device)).cpu()
                 parts = rows_of(outputs, batch.layout) if self.task.per_token else outputs.unbind()
                 for number, part in zip(numbers.tolist(), parts, strict=True):
                     found[number] = part
         finally:
-            self.network.train(was_training)
+            network.train(was_training)
         return found
 
 
-def load(path: str | Path, task: AnyTaskConfig | str | None = None, columns: Mapping[str, Any] | None = None) -> Predictor:
+class RoundsPredictor(Predictor):
+    """Networks and a task that asks them in rounds; the questions of many texts go through a network together.
+
+    Args:
+        networks: by the names that the task has for them.
+        task: asks, see `tasks.rounds`.
+        batch_tokens: budget of a batch.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], task: RoundsTask, batch_tokens: int = BATCH_TOKENS) -> None:
+        super().__init__(nn.ModuleDict(networks), task, batch_tokens)
+        self.networks = networks
+
+    def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
+        task = cast(RoundsTask, self.task)
+        talks = [task.rounds(example, rows) for example, rows in examples]
+        asked, said = dict[int, Ask](), dict[int, Prediction]()
+
+        def go_on(number: int, outputs: Sequence[Tensor] | None) -> None:
+            try:
+                asked[number] = next(talks[number]) if outputs is None else talks[number].send(outputs)
+            except StopIteration as end:
+                said[number] = end.value
+
+        for number in range(len(talks)):
+            go_on(number, None)
+        while asked:
+            questions, asked = asked, {}
+            for name, network in self.networks.items():
+                chosen = {number: ask.rows for number, ask in questions.items() if ask.network == name}
+                outputs = iter(self._run(network, [row for rows in chosen.values() for row in rows]) if chosen else ())
+                for number, rows in chosen.items():
+                    go_on(number, [next(outputs) for _ in rows])
+        for number, (_, rows) in enumerate(examples):
+            yield replace(said[number], truncated=sum(row.truncated for row in rows))
+
+
+def load(
+    path: str | Path,
+    task: AnyTaskConfig | str | None = None,
+    columns: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Predictor:
     """The predictor of a model directory.
 
     Args:
         path: a model directory.
-        task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `embed`), whose rows are never
-            longer than the network's positions; or the name of the task of an installed package that the model was fine-tuned
-            for; None = the task the model was fine-tuned for.
+        task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `score`, `correct`, `embed`),
+            whose rows are never longer than the network's positions; or the name of the task of an installed package that the
+            model was fine-tuned for; None = the task the model was fine-tuned for.
         columns: of the files to be read, in the place of the task's own settings; None or none = those.
+        settings: of a task that is named, in the place of its defaults; None or none = those.
 
     Raises:
-        ElectraError: E-C004 unknown task, E-C306 no task, E-C313 rows longer than the network's positions, E-C317 columns for a
-            task whose files have none, E-M310 the model lacks what the task needs, E-M311 tokenizer or labels do not fit the
-            weights, E-M335 a task that is not built in and was not named, or another than the one that was; and those of
-            `load_model_dir` and `tasks.task_config`.
+        ElectraError: E-C004 unknown task or setting, E-C306 no task, E-C313 rows longer than the network's positions, E-C317
+            columns for a task whose files have none, E-C570 settings without the name of a task, E-M310 the model lacks what
+            the task needs, E-M311 tokenizer or labels do not fit the weights, E-M335 a task that is not built in and was not
+            named, or another than the one that was; and those of `load_model_dir` and `tasks.task_config`.
     """
     model = load_model_dir(Path(path))
-    config = _config(model, task) if task is None or isinstance(task, str) else task
+    config = _config(model, task, settings or {}) if task is None or isinstance(task, str) else task
     if columns:
         config = _with_columns(config, columns)
     tokenizer = model.tokenizer()
-    built, network = _pair(model, config, tokenizer)
-    encoder = network.encoder
-    check_length(built, encoder)
-    if tokenizer.vocab_size > encoder.config.vocab_size:
-        raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
-                           f"{encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
-    return Predictor(network, built)
+    predictor, encoders = _pair(model, config, tokenizer)
+    for encoder in encoders:
+        check_length(predictor.task, encoder)
+        if tokenizer.vocab_size > encoder.config.vocab_size:
+            raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
+                               f"{encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
+    return predictor
 
 
-def _config(model: ModelDir, name: str | None) -> AnyTaskConfig:
+def _config(model: ModelDir, name: str | None, settings: Mapping[str, Any]) -> AnyTaskConfig:
     """The setting of the task that the caller names, or, without a name, of the model's own."""
     trained = None if model.task is None else model.task.get("type")
+    if settings and name is None:
+        raise ElectraError("E-C570", "--setting", "settings are those of a task that is named", "give --task too")
     if name is None and isinstance(trained, str) and trained not in BUILT_IN:
         raise ElectraError("E-M335", str(model.path), f"its task {trained!r} is not built in, and no model imports a package",
                            f"name it to allow the package that has it: --task {trained}")  # fmt: skip
     if model.task is not None and name in (None, trained):
-        return task_config(model.task, own=name)
+        return task_config({**model.task, **settings}, own=name)
     if name is None:
         return _from_labels(model)
-    return task_config(name)
+    return task_config({"type": name, **settings})
 
 
 def _with_columns(config: AnyTaskConfig, columns: Mapping[str, Any]) -> AnyTaskConfig:
@@ -161,7 +210,8 @@ def _from_labels(model: ModelDir) -> AnyTaskConfig:
     head = model.task_head
     if not isinstance(head, ClassificationHead | TwoLayerHead) or isinstance(head, ChoiceHead):
         raise ElectraError("E-C306", str(model.path), "the model was not fine-tuned for a task",
-                           "name a task: embed, replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
+                           "name a task: embed, replaced, score (with a discriminator), fill-mask (with a generator), "
+                           "correct (with both)")  # fmt: skip
     length = min(_FOREIGN_LENGTH, model.encoder.config.max_position_embeddings)
     pooling = head.pooling if isinstance(head, ClassificationHead) else None
     shape: Literal["two-layer"] | None = "two-layer" if isinstance(head, TwoLayerHead) else None
@@ -172,31 +222,49 @@ def _from_labels(model: ModelDir) -> AnyTaskConfig:
     return ClassifyConfig(labels=model.labels, max_length=length, pooling=pooling, head=shape)
 
 
-def _pair(
-    model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer
-) -> tuple[Task, ReplacedNetwork | FillMaskNetwork | TaskNetwork]:
-    """The task and its network."""
+def _pair(model: ModelDir, config: AnyTaskConfig, tokenizer: Tokenizer) -> tuple[Predictor, list[Encoder]]:
+    """The predictor of a task, and the encoders that it runs."""
     match config:
         case ReplacedConfig():
-            if model.rtd_head is None:
-                raise _lacks(model, config, "discriminator (RTD) head")
-            config = _fitted(config, model.encoder)
-            return config.build(tokenizer), ReplacedNetwork(model.encoder, model.rtd_head)
+            discriminator = _discriminator(model, config)
+            fitted = _fitted(config, discriminator.encoder)
+            return Predictor(discriminator, fitted.build(tokenizer)), [discriminator.encoder]
         case FillMaskConfig():
-            if model.generator is not None:
-                encoder, head = model.generator.encoder, model.generator.mlm_head
-            elif model.mlm_head is not None:
-                encoder, head = model.encoder, model.mlm_head
-            else:
-                raise _lacks(model, config, "generator or masked language model")
-            config = _fitted(config, encoder)
-            return config.build(tokenizer), FillMaskNetwork(encoder, head, tokenizer.mask_id, config.top_k)
+            generator = _generator(model, config, tokenizer)
+            fill = _fitted(config, generator.encoder).build(tokenizer)
+            if config.joint:
+                return RoundsPredictor({"generator": generator}, fill), [generator.encoder]
+            return Predictor(generator, fill), [generator.encoder]
+        case ScoreConfig():
+            method = METHODS[config.method]
+            network = method.network(model)
+            if network is None:
+                raise _lacks(model, f"{config.type} by {config.method}", method.needs, ", or another method")
+            return Predictor(network, _fitted(config, network.encoder).build(tokenizer)), [network.encoder]
+        case CorrectConfig():
+            discriminator, generator = _discriminator(model, config), _generator(model, config, tokenizer)
+            encoders = [discriminator.encoder, generator.encoder]
+            correct = _fitted(_fitted(config, encoders[0]), encoders[1]).build(tokenizer)
+            return RoundsPredictor({"discriminator": discriminator, "generator": generator}, correct), encoders
         case EmbedConfig():
             embed = _fitted(config, model.encoder).build(tokenizer)
-            return embed, saved_network(embed, model)
+            return Predictor(saved_network(embed, model), embed), [model.encoder]
         case _:
             task = checked(config.build(tokenizer))
-            return task, saved_network(task, model)
+            return Predictor(saved_network(task, model), task), [model.encoder]
+
+
+def _discriminator(model: ModelDir, config: ReplacedConfig | CorrectConfig) -> ReplacedNetwork:
+    if model.rtd_head is None:
+        raise _lacks(model, config.type, "discriminator (RTD) head")
+    return ReplacedNetwork(model.encoder, model.rtd_head)
+
+
+def _generator(model: ModelDir, config: FillMaskConfig | CorrectConfig, tokenizer: Tokenizer) -> FillMaskNetwork:
+    masked = masked_model(model)
+    if masked is None:
+        raise _lacks(model, config.type, "generator or masked language model")
+    return FillMaskNetwork(masked.encoder, masked.mlm_head, tokenizer.mask_id, config.top_k)
 
 
 def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
@@ -204,5 +272,7 @@ def _fitted(config: UntrainedConfig, encoder: Encoder) -> UntrainedConfig:
     return replace(config, max_length=min(config.max_length, encoder.config.max_position_embeddings))
 
 
-def _lacks(model: ModelDir, config: UntrainedConfig, part: str) -> ElectraError:
-    return ElectraError("E-M310", str(model.path), f"has no {part}, which {config.type} needs", "give a model that has one")
+def _lacks(model: ModelDir, what: str, part: str, otherwise: str = "") -> ElectraError:
+    return ElectraError(
+        "E-M310", str(model.path), f"has no {part}, which {what} needs", f"give a model that has one{otherwise}"
+    )

@@ -15,12 +15,15 @@ from electra.config import build
 from electra.errors import ElectraError
 from electra.tasks.choice import ChoiceConfig
 from electra.tasks.classify import ClassifyConfig
+from electra.tasks.correct import CorrectConfig
 from electra.tasks.embed import EmbedConfig
+from electra.tasks.fill_mask import FillMaskConfig
 from electra.tasks.multilabel import MultilabelConfig
 from electra.tasks.own import TaskSettings, own_task
 from electra.tasks.regression import RegressionConfig
 from electra.tasks.relation import RelationConfig
-from electra.tasks.score import FillMaskConfig, ReplacedConfig
+from electra.tasks.replaced import ReplacedConfig
+from electra.tasks.score import ScoreConfig
 from electra.tasks.span import SpanConfig
 from electra.tasks.tag import TagConfig
 
@@ -28,7 +31,8 @@ _Trainable = (
     ClassifyConfig | MultilabelConfig | RegressionConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig
 )
 TrainableTaskConfig = Annotated[_Trainable, Field(discriminator="type")]
-TaskConfig = Annotated[_Trainable | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
+UntrainedTaskConfig = ReplacedConfig | FillMaskConfig | ScoreConfig | CorrectConfig
+TaskConfig = Annotated[_Trainable | UntrainedTaskConfig, Field(discriminator="type")]
 AnyTaskConfig = TaskConfig | TaskSettings
 #: the names of the tasks that come with the package
 BUILT_IN: tuple[str, ...] = tuple(config.type for config in typing.get_args(typing.get_args(TaskConfig)[0]))

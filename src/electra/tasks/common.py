@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
-from electra.models.model_dir import ModelDir
+from electra.models.model_dir import Generator, ModelDir
 from electra.text.tokenizer import Tokenizer
 
 # -- examples -> numbers ------------------------------------------------------------------------------------------------
@@ -123,6 +123,12 @@ def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
     return windows
 
 
+def check_window(max_length: int) -> None:
+    """Raises ElectraError E-C303 where a window has no room for a text."""
+    if max_length < 8:
+        raise ElectraError("E-C303", "task.max_length", f"{max_length} tokens leave no room for a text", "give 8 or more")
+
+
 def learnt(before: TrainableTask, after: TrainableTask) -> list[str]:
     """What `fit` took from the examples, as a note: `from the training file: task.range = [0.0, 5.0]`; none for nothing."""
     given, taken = before.to_json(), after.to_json()
@@ -159,6 +165,19 @@ def characters_of(rows: Sequence[Encoded]) -> list[tuple[int, int]]:
     """
     columns = [np.stack([row.targets["start"], row.targets["end"]], axis=1)[row.targets["keep"]] for row in rows]
     return [(int(start), int(end)) for start, end in np.concatenate(columns)]
+
+
+def tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
+    """Id, start and end of each token of the text, specials included."""
+    ids = np.concatenate([row.tokens[row.targets["keep"]] for row in rows]).tolist()
+    return [(token, *characters) for token, characters in zip(ids, characters_of(rows), strict=True)]
+
+
+def masked_model(model: ModelDir) -> Generator | None:
+    """The masked language model of a directory: its generator, else its own network with that head; None = it has none."""
+    if model.generator is not None or model.mlm_head is None:
+        return model.generator
+    return Generator(encoder=model.encoder, mlm_head=model.mlm_head)
 
 
 class TaskNetwork(nn.Module):

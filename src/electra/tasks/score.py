@@ -1,198 +1,239 @@
-"""Tasks that need no training: what the networks of pre-training say about a text.
+"""Task `score`: how likely a text is, token by token, by networks of pre-training; needs no training.
 
-`replaced`: the discriminator's probability, for each token, that it is not the original. `fill-mask`: the generator's best
-tokens for each [MASK] of a text. In: one text. Out: JSON-ready figures in the key names of transformers' pipelines.
+In: one text. Out: a score of each token, the natural logarithm of a probability or what stands for it (higher = likelier), and
+of the text, which is their sum, mean or minimum. The methods:
 
-Both judge tokens, so a text of any length is read whole, in windows of `max_length` tokens whose outputs are put together
-again (`common.cut_windows`). 128 is the default because learned positions beyond the row length of
-pre-training were never trained.
+    rtd            log P(token is the original), by the discriminator: log sigmoid(-z); one pass
+    pll            log P(token | all others), by the generator or any masked language model: a pass for each token, in which
+                   only that token is masked (pseudo-log-likelihood; Salazar et al., 2020, section 2)
+    pll-word-l2r   the same, but the tokens of the same word to the right are masked, too, so that a word of several pieces is
+                   not given away by its own end (Kauf & Ivanova, 2023, section 3); words are those of `word_grid`, and a token
+                   of spaces belongs to the word before it
 
-Shapes: B rows, L positions, T tokens of a packed batch, D hidden size, M masks, V vocabulary, K candidates of a mask.
+Each masked token is a row of its own; the vocabulary's logits are computed at that token only. A text of any length is read
+whole, in windows of `max_length` tokens (`common.cut_windows`): each token is judged in the window that shows the most around
+it, and what is masked is masked in that window. So a score depends on the text, the method and `max_length` only.
+
+`doubt`, from 0 to 1, says how odd a token is, for display: the probability that it was replaced; of a masked token
+-log P / (2 log V), so that .5 is a draw from the vocabulary at random.
+
+A special token that is written out in a text is text.
+
+Shapes: B rows, L positions, T tokens of a packed batch, D hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from electra.config import STRICT
-from electra.contracts import Batch, Encoded, Example, Prediction, Reading
-from electra.errors import ElectraError
+from electra.contracts import Batch, Encoded, Example, Padded, Prediction, Reading
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead, RtdHead
-from electra.tasks.common import characters_of, cut_windows, joined, whole_text
+from electra.models.model_dir import ModelDir
+from electra.tasks.common import check_window, cut_windows, joined, masked_model, tokens_of, whole_text
 from electra.tasks.readers import Columns, read_texts
+from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
 
+MethodName = Literal["rtd", "pll", "pll-word-l2r"]
+Reduction = Literal["sum", "mean", "min"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class ReplacedConfig:
-    """Settings of `replaced`.
+class ScoreConfig:
+    """Settings of `score`.
 
     Args:
+        method: how tokens are scored; see the module.
+        reduce: what makes a score of a text from those of its tokens.
         max_length: tokens of a window, with specials.
         text: column of a file that holds the text; see `readers.Columns`.
     """
 
     __pydantic_config__ = STRICT
-    type: Literal["replaced"] = "replaced"
+    type: Literal["score"] = "score"
+    method: MethodName = "rtd"
+    reduce: Reduction = "sum"
     max_length: int = 128
     text: str | int = "text"
 
     def __post_init__(self) -> None:
-        _check_length(self.max_length)
+        check_window(self.max_length)
 
-    def build(self, tokenizer: Tokenizer) -> Replaced:
-        return Replaced(self, tokenizer)
+    def build(self, tokenizer: Tokenizer) -> Score:
+        return Score(self, tokenizer)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FillMaskConfig:
-    """Settings of `fill-mask`.
+class Score:
+    """`contracts.Task`: scores of tokens and texts; network outputs are [B, L], or [B] where each row masks one token.
 
-    Args:
-        max_length: tokens of a window, with specials.
-        top_k: candidates for each [MASK].
-        text: column of a file that holds the text; see `readers.Columns`.
+    Output: `score`; `method`; `reduce`; `tokens`, a list of `token` (the vocabulary's spelling), `start`, `end` (characters of
+    the text), `score`, `doubt`. The score of a text without tokens is 0.
     """
 
-    __pydantic_config__ = STRICT
-    type: Literal["fill-mask"] = "fill-mask"
-    max_length: int = 128
-    top_k: int = 5
-    text: str | int = "text"
-
-    def __post_init__(self) -> None:
-        _check_length(self.max_length)
-        if self.top_k < 1:
-            raise ElectraError("E-C304", "task.top_k", f"{self.top_k} candidates", "give 1 or more")
-
-    def build(self, tokenizer: Tokenizer) -> FillMask:
-        return FillMask(self, tokenizer)
-
-
-def _check_length(max_length: int) -> None:
-    if max_length < 8:
-        raise ElectraError("E-C303", "task.max_length", f"{max_length} tokens leave no room for a text", "give 8 or more")
-
-
-class Replaced:
-    """`contracts.Task`: the probability that each token was replaced; network outputs are logits [B, L].
-
-    Output: `score`, the mean probability over the text's tokens (0 for a text without tokens), and `tokens`, a list of `token`
-    (the vocabulary's spelling), `start`, `end` (characters of the text) and `score`.
-    """
-
-    def __init__(self, config: ReplacedConfig, tokenizer: Tokenizer) -> None:
+    def __init__(self, config: ScoreConfig, tokenizer: Tokenizer) -> None:
         self.config = config
         self.tokenizer = tokenizer
+        self.method = METHODS[config.method]
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = True
+        self.per_token = self.method.masks is None
 
     def read(self, path: Path) -> Reading:
         return read_texts(path, Columns(text=self.config.text))
 
     def encode(self, example: Example) -> list[Encoded]:
-        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
+        """The windows of the text; or one row for each token, in the window that keeps it, with that token masked.
+
+        Targets of a window: `start`, `end`, `keep`. Targets of a masked row, int64 []: `place` and `original`, where the token
+        stands in the row and which it is; `start`, `end`, its characters.
+        """
+        whole = whole_text(self.tokenizer.encode_literally(example.text))
+        if self.method.masks is None:
+            return cut_windows(whole, self.max_length)
+        words = _words(example.text, whole)
+        windows = cut_windows(replace(whole, targets={**whole.targets, "word": words}), self.max_length)
+        return [row for window in windows for row in self._masked(window, self.method.masks)]
+
+    def _masked(self, window: Encoded, masks: Masks) -> Iterator[Encoded]:
+        """A row for each token that the window keeps, but for specials."""
+        word_n = window.targets["word"]
+        for place in np.flatnonzero(window.targets["keep"]).tolist():
+            if not 0 < place < len(window.tokens) - 1:
+                continue
+            tokens = window.tokens.copy()
+            if masks == "word-l2r":
+                tokens[place:][word_n[place:] == word_n[place]] = self.tokenizer.mask_id
+            tokens[place] = self.tokenizer.mask_id
+            targets = {name: window.targets[name][place] for name in ("start", "end")}
+            known = {"place": np.array(place, dtype=np.int64), "original": window.tokens[place]}
+            yield Encoded(tokens=tokens, types=window.types, targets={**known, **targets})
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
-        probability_T = torch.sigmoid(joined(rows, outputs).float())[1:-1]
+        if self.method.masks is None:
+            scores, places = joined(rows, outputs).tolist()[1:-1], tokens_of(rows)[1:-1]
+        else:
+            scores = [float(output) for output in outputs]
+            places = [(int(t["original"]), int(t["start"]), int(t["end"])) for t in (row.targets for row in rows)]
         tokens = [
-            {"token": self.tokenizer.token_text(token), "start": start, "end": end, "score": score}
-            for (token, start, end), score in zip(_tokens_of(rows)[1:-1], probability_T.tolist(), strict=True)
-        ]
-        return Prediction(text=example.text, output={"score": float(probability_T.mean()) if tokens else 0.0, "tokens": tokens})
+            {"token": self.tokenizer.token_text(token), "start": start, "end": end, "score": score,
+             "doubt": self.method.doubt(score, self.tokenizer.vocab_size)}
+            for score, (token, start, end) in zip(scores, places, strict=True)
+        ]  # fmt: skip
+        score = _REDUCTIONS[self.config.reduce](scores) if scores else 0.0
+        output = {"score": score, "method": self.config.method, "reduce": self.config.reduce, "tokens": tokens}
+        return Prediction(text=example.text, output=output)
 
 
-class FillMask:
-    """`contracts.Task`: the best tokens for each [MASK]; network outputs are [B, L, K, 2], see `FillMaskNetwork`.
+_REDUCTIONS: Mapping[Reduction, Callable[[Sequence[float]], float]] = {
+    "sum": math.fsum,
+    "mean": lambda scores: math.fsum(scores) / len(scores),
+    "min": min,
+}
 
-    Output: `masks`, for each [MASK] in order a list of `score` (probability), `token` (id), `token_str`, `sequence` (the text
-    with that mask filled); empty for a text without [MASK].
+
+def _words(text: str, whole: Encoded) -> npt.NDArray[np.int64]:
+    """int64 [n], the number of each token's word; -1 for specials at the beginning, and for spaces there."""
+    offsets = np.stack([whole.targets["start"], whole.targets["end"]], axis=1)[1:-1].tolist()
+    first = word_grid(text, offsets).tokens + 1  # specials have no offsets
+    word_n = np.searchsorted(first, np.arange(len(whole.tokens)), side="right") - 1
+    word_n[-1] = len(first)
+    return word_n
+
+
+# -- networks -----------------------------------------------------------------------------------------------------------
+
+
+class ScoreNetwork(nn.Module):
+    """An encoder with a head that scores tokens.
+
+    Args:
+        encoder: of the discriminator or of the masked language model.
+        head: what stands on it.
     """
 
-    def __init__(self, config: FillMaskConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = True
-
-    def read(self, path: Path) -> Reading:
-        return read_texts(path, Columns(text=self.config.text))
-
-    def encode(self, example: Example) -> list[Encoded]:
-        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
-
-    def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
-        candidates_TK2 = joined(rows, outputs)
-        masks = [
-            [self._candidate(example.text, start, end, int(token), score) for score, token in candidates_TK2[place].tolist()]
-            for place, (mask, start, end) in enumerate(_tokens_of(rows))
-            if mask == self.tokenizer.mask_id
-        ]
-        return Prediction(text=example.text, output={"masks": masks})
-
-    def _candidate(self, text: str, start: int, end: int, token: int, score: float) -> dict[str, object]:
-        token_text = self.tokenizer.token_text(token)
-        before = text[:start].rstrip() if token_text.startswith("##") else text[:start]  # a continuation joins the word before
-        surface = self.tokenizer.surface(token)
-        sequence = before + (surface if before else surface.lstrip(" ")) + text[end:]
-        return {"score": score, "token": token, "token_str": token_text, "sequence": sequence}
-
-
-class ReplacedNetwork(nn.Module):
-    """Discriminator: `network(batch)` -> logits float [B, L] or [T], positive = replaced."""
-
-    def __init__(self, encoder: Encoder, head: RtdHead) -> None:
+    def __init__(self, encoder: Encoder, head: RtdHead | MlmHead) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+
+
+class OriginalNetwork(ScoreNetwork):
+    """Discriminator: `network(batch)` -> log P(original), float [B, L] or [T]."""
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout))
-        return logits
+        return F.logsigmoid(-logits.float())
 
 
-class FillMaskNetwork(nn.Module):
-    """Generator: `network(batch)` -> float [B, L, K, 2] or [T, K, 2], the K best tokens of each [MASK], best first.
+class MaskedTokenNetwork(ScoreNetwork):
+    """Masked language model: `network(batch)` -> log P(original token) at the one place of each row, float [B].
 
-    The last axis holds probability and token id (exact below 2**24). Other positions hold 0, and no vocabulary logits are
-    computed for them.
-
-    Args:
-        encoder: the generator's encoder.
-        head: its MLM head, tied to the encoder's token table.
-        mask_id: id of [MASK].
-        top_k: K; the vocabulary's size if that is smaller.
+    The batch has the targets `place` and `original`, int64 [B].
     """
 
-    def __init__(self, encoder: Encoder, head: MlmHead, mask_id: int, top_k: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.mask_id = mask_id
-        self.top_k = min(top_k, encoder.config.vocab_size)
-
     def forward(self, batch: Batch) -> Tensor:
-        masked = batch.tokens == self.mask_id
-        place_M = masked.flatten().nonzero()[:, 0]
-        hidden_MD = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout, at=place_M)
-        logits_MV = self.head(hidden_MD, self.encoder.embeddings.table)
-        probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(self.top_k, dim=-1)
-        outputs = probability_MK.new_zeros(*batch.tokens.shape, self.top_k, 2)
-        outputs[masked] = torch.stack([probability_MK, token_MK.to(probability_MK.dtype)], dim=-1)
-        return outputs
+        place_B, layout = batch.targets["place"], batch.layout
+        if isinstance(layout, Padded):
+            first_B = torch.arange(len(place_B), device=place_B.device) * batch.tokens.shape[1]
+        else:
+            first_B = layout.cu_seqlens[:-1].long()
+        hidden_BD = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout, at=first_B + place_B)
+        logits_BV = self.head(hidden_BD, self.encoder.embeddings.table)
+        return -F.cross_entropy(logits_BV.float(), batch.targets["original"], reduction="none")
 
 
-def _tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
-    """Id, start and end of each token of the text, specials included."""
-    ids = np.concatenate([row.tokens[row.targets["keep"]] for row in rows]).tolist()
-    return [(token, *characters) for token, characters in zip(ids, characters_of(rows), strict=True)]
+# -- methods ------------------------------------------------------------------------------------------------------------
+
+#: what is hidden when a token is scored: itself, or itself and the rest of its word
+Masks = Literal["token", "word-l2r"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How tokens are scored.
+
+    Args:
+        needs: what a model must have, in words.
+        network: made of a model; None where it lacks what is needed.
+        masks: what is masked, a row for each token; None = one pass over the text as it is.
+        doubt: (score, size of the vocabulary) -> how odd the token is, from 0 to 1.
+    """
+
+    needs: str
+    network: Callable[[ModelDir], ScoreNetwork | None]
+    masks: Masks | None
+    doubt: Callable[[float, int], float]
+
+
+def _original(model: ModelDir) -> ScoreNetwork | None:
+    return None if model.rtd_head is None else OriginalNetwork(model.encoder, model.rtd_head)
+
+
+def _masked_token(model: ModelDir) -> ScoreNetwork | None:
+    masked = masked_model(model)
+    return None if masked is None else MaskedTokenNetwork(masked.encoder, masked.mlm_head)
+
+
+def _surprise(score: float, vocabulary: int) -> float:
+    return min(1.0, -score / (2 * math.log(vocabulary)))
+
+
+_MASKED = "generator or masked language model"
+METHODS: Mapping[MethodName, Method] = {
+    "rtd": Method(
+        needs="discriminator (RTD) head", network=_original, masks=None, doubt=lambda score, vocabulary: -math.expm1(score)
+    ),
+    "pll": Method(needs=_MASKED, network=_masked_token, masks="token", doubt=_surprise),
+    "pll-word-l2r": Method(needs=_MASKED, network=_masked_token, masks="word-l2r", doubt=_surprise),
+}
