@@ -26,7 +26,9 @@ def score(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="rtd: by the discriminator, one pass; pll, pll-word-l2r: by the generator, a pass for each token."),
+        typer.Option(
+            help="rtd, electric: one pass of the discriminator or energy model; pll, pll-word-l2r: n of the generator."
+        ),
     ] = "rtd",
     reduce: Annotated[str, typer.Option(help="Of the tokens' scores, for the text: sum, mean or min.")] = "sum",
     setting: Setting = None,

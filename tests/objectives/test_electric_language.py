@@ -20,7 +20,7 @@ import torch
 
 from electra.contracts import Batch, Padded
 from electra.objectives.electric import Electric
-from electra.tasks.energy import EnergyNetwork
+from electra.tasks.score import EnergyNetwork
 from electra.train.loop import Training
 
 WORDS, LENGTH, DOCUMENTS, ROWS, DOCUMENTS_OF_A_ROW = 4, 3, 4000, 64, 8

@@ -15,7 +15,7 @@ from electra.data.loader import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
-from electra.models.heads import MlmHead, RtdHead
+from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.predictor import Predictor, load
@@ -92,10 +92,11 @@ def test_word_l2r_masks_the_rest_of_the_word_by_hand() -> None:
     assert single == pytest.approx(scores_of(network, "was 好", method="pll"), abs=1e-5)
 
 
-def saved(folder: Path, *, discriminator: bool = True, generator: bool = True) -> Path:
+def saved(folder: Path, *, discriminator: bool = True, generator: bool = True, energies: bool = False) -> Path:
     torch.manual_seed(0)
+    head = EnergyHead(CLASSIC) if energies else RtdHead(CLASSIC) if discriminator else MlmHead(CLASSIC)
     save_model_dir(
-        folder, encoder=build_encoder(CLASSIC), head=RtdHead(CLASSIC) if discriminator else MlmHead(CLASSIC),
+        folder, encoder=build_encoder(CLASSIC), head=head,
         generator=(build_encoder(CLASSIC), MlmHead(CLASSIC)) if generator else None,
         provenance=Provenance(tokenizer=TOKENIZER, card=lambda: "# A model\n"),
     )  # fmt: skip
@@ -123,7 +124,9 @@ def test_rtd_scores_are_log_probabilities_and_their_sum_mean_and_minimum(tmp_pat
 def test_scores_do_not_depend_on_the_batch(method: str, tmp_path: Path) -> None:
     chance = random.Random(0)
     texts = [" ".join(chance.choices(["the", "good", "film", "playing", "好"], k=chance.randint(0, 24))) for _ in range(12)]
-    predictor = load(saved(tmp_path / "model"), "score", settings={"method": method, "max_length": 32})
+    predictor = load(
+        saved(tmp_path / "model", energies=method == "electric"), "score", settings={"method": method, "max_length": 32}
+    )
     together = predictor.predict(texts)
     assert [prediction.text for prediction in together] == texts
     for text, prediction in zip(texts, together, strict=True):
@@ -193,7 +196,9 @@ def test_settings_belong_to_a_task_that_is_named(tmp_path: Path) -> None:
 def test_a_text_is_text_and_any_string_is_one(tmp_path: Path) -> None:
     texts = ["", " \n", "\x00", "\ud800 good", "e\u0301", "\U0001f469\U0001f3fd\u200d\U0001f680", "[SEP]"]
     for method in METHODS:
-        found = load(saved(tmp_path / method), "score", settings={"method": method}).predict(texts)
+        found = load(saved(tmp_path / method, energies=method == "electric"), "score", settings={"method": method}).predict(
+            texts
+        )
         assert [prediction.text for prediction in found] == texts
         tokens = found[-1].output["tokens"]
         assert isinstance(tokens, list)

@@ -28,14 +28,11 @@ _USE_PRETRAINED = _USE.format(
 
 model, tokenizer = AutoModel.from_pretrained("DIR"), AutoTokenizer.from_pretrained("DIR")""",
 )
-_USE_ENERGIES = """```python
-from electra.models.model_dir import load_model_dir
-from electra.tasks.energy import energy_network
-
-network = energy_network(load_model_dir("DIR"))  # network(batch): log p of each token given all others, in nats
+_USE_ENERGIES = """```console
+electra score DIR --method electric texts.txt
 ```
 
-`DIR` is this directory. In transformers the head's logit is minus this figure."""
+`DIR` is this directory. A token's score is its log probability given all others; in transformers the logit is minus it."""
 _USE_PRETRAINED_HERE = _USE.format(
     option=" --task replaced",
     python="""import electra

@@ -4,6 +4,8 @@ In: one text. Out: a score of each token, the natural logarithm of a probability
 of the text, which is their sum, mean or minimum. The methods:
 
     rtd            log P(token is the original), by the discriminator: log sigmoid(-z); one pass
+    electric       log P(token | all others), as an energy model has learnt it (Clark et al., 2020b, section 4.2): -E; one pass.
+                   Energies are not normalised: those of a model that has not converged may be below 0
     pll            log P(token | all others), by the generator or any masked language model: a pass for each token, in which
                    only that token is masked (pseudo-log-likelihood; Salazar et al., 2020, section 2)
     pll-word-l2r   the same, but the tokens of the same word to the right are masked, too, so that a word of several pieces is
@@ -14,7 +16,7 @@ Each masked token is a row of its own; the vocabulary's logits are computed at t
 whole, in windows of `max_length` tokens (`common.cut_windows`): each token is judged in the window that shows the most around
 it, and what is masked is masked in that window. So a score depends on the text, the method and `max_length` only.
 
-`doubt`, from 0 to 1, says how odd a token is, for display: the probability that it was replaced; of a masked token
+`doubt`, from 0 to 1, says how odd a token is, for display: the probability that it was replaced; of other methods
 -log P / (2 log V), so that .5 is a draw from the vocabulary at random.
 
 A special token that is written out in a text is text.
@@ -39,14 +41,14 @@ from torch.nn import functional as F
 from electra.config import STRICT
 from electra.contracts import Batch, Encoded, Example, Padded, Prediction, Reading
 from electra.models.encoder import Encoder
-from electra.models.heads import MlmHead, RtdHead
+from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir
 from electra.tasks.common import check_window, cut_windows, joined, masked_model, tokens_of, whole_text
 from electra.tasks.readers import Columns, read_texts
 from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
 
-MethodName = Literal["rtd", "pll", "pll-word-l2r"]
+MethodName = Literal["rtd", "electric", "pll", "pll-word-l2r"]
 Reduction = Literal["sum", "mean", "min"]
 
 
@@ -158,11 +160,11 @@ class ScoreNetwork(nn.Module):
     """An encoder with a head that scores tokens.
 
     Args:
-        encoder: of the discriminator or of the masked language model.
+        encoder: of the discriminator, the energy model or the masked language model.
         head: what stands on it.
     """
 
-    def __init__(self, encoder: Encoder, head: RtdHead | MlmHead) -> None:
+    def __init__(self, encoder: Encoder, head: RtdHead | EnergyHead | MlmHead) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -174,6 +176,14 @@ class OriginalNetwork(ScoreNetwork):
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout))
         return F.logsigmoid(-logits.float())
+
+
+class EnergyNetwork(ScoreNetwork):
+    """Energy model: `network(batch)` -> log p^(token given all others) = -E, float [B, L] or [T]."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        energy: Tensor = self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout))
+        return -energy.float()
 
 
 class MaskedTokenNetwork(ScoreNetwork):
@@ -220,13 +230,17 @@ def _original(model: ModelDir) -> ScoreNetwork | None:
     return None if model.rtd_head is None else OriginalNetwork(model.encoder, model.rtd_head)
 
 
+def _energy(model: ModelDir) -> ScoreNetwork | None:
+    return None if model.energy_head is None else EnergyNetwork(model.encoder, model.energy_head)
+
+
 def _masked_token(model: ModelDir) -> ScoreNetwork | None:
     masked = masked_model(model)
     return None if masked is None else MaskedTokenNetwork(masked.encoder, masked.mlm_head)
 
 
 def _surprise(score: float, vocabulary: int) -> float:
-    return min(1.0, -score / (2 * math.log(vocabulary)))
+    return min(1.0, max(0.0, -score / (2 * math.log(vocabulary))))
 
 
 _MASKED = "generator or masked language model"
@@ -234,6 +248,7 @@ METHODS: Mapping[MethodName, Method] = {
     "rtd": Method(
         needs="discriminator (RTD) head", network=_original, masks=None, doubt=lambda score, vocabulary: -math.expm1(score)
     ),
+    "electric": Method(needs="energy head", network=_energy, masks=None, doubt=_surprise),
     "pll": Method(needs=_MASKED, network=_masked_token, masks="token", doubt=_surprise),
     "pll-word-l2r": Method(needs=_MASKED, network=_masked_token, masks="word-l2r", doubt=_surprise),
 }
