@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/electra demo --language $(LANGUAGE) $(if $(SHORT),--short --out demo-short)
 
 test: setup check
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

@@ -110,7 +110,10 @@ def test_targets_and_counts_are_what_the_contract_says(loader):
             assert drawn.shape == weight.shape == is_mask.shape == (4, round(0.15 * 32))
             assert (drawn.dtype, weight.dtype, is_mask.dtype) == (torch.int64, torch.float32, torch.bool)
             candidates, rate = batch.targets["candidates"], batch.targets["draw_rate"]
+            follows = batch.layout.segments[:, 1:] == batch.layout.segments[:, :-1]
+            assert torch.equal(batch.layout.continued[:, 1:], follows & real[:, 1:])
             own = {"candidates": candidates.sum().item(), "drawn": weight.sum().item()}
+            own["continued"] = batch.layout.continued.sum().item()
             assert batch.counts == {"rows": 4, "tokens": real.sum().item(), **own}
             assert torch.equal(rate > 0, candidates)
             assert torch.allclose(rate.sum(1), weight.sum(1))
@@ -136,6 +139,7 @@ def test_packed_holds_what_padded_holds(loader):
             assert isinstance(flat.layout, Packed)
             for name in ("tokens", "positions", "types"):
                 assert torch.equal(getattr(flat, name), getattr(rows, name)[real])
+            assert torch.equal(flat.layout.continued, rows.layout.continued[real])
             for name in ("candidates", "draw_rate"):
                 assert torch.equal(flat.targets[name], rows.targets[name][real])
             used = rows.targets["drawn_weight"] > 0
