@@ -14,7 +14,7 @@ from small_budgets import electra
 PAIRS, PAIRS_PLL, PAIRS_COURSE = 1000, 200, 50
 #: steps of held-out rows
 HELD_OUT_STEPS = 40
-_SST_ROWS, _SST_HELD_OUT, _TRIAL_ROWS = 10_000, 2_000, 40
+_SST_ROWS, _SST_HELD_OUT, _TRIAL_ROWS = 10_000, 2_000, 400
 #: training file, scored file (below DATA or the working directory), settings; the same for all arms
 TASKS: dict[str, tuple[str, str, list[str]]] = {
     "sst2": ("sst2-10k.tsv", "sst2-dev.tsv", ["task=classify", "epochs=3"]),
