@@ -82,7 +82,7 @@ def predict(
         predictions = predictor.stream(examples)
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
-    with _lines_into(output) as say:
+    with lines_into(output) as say:
         for prediction in predictions:
             if as_text:
                 print_prediction(prediction.text, prediction.output)
@@ -138,16 +138,16 @@ def search(
         raise ElectraError("E-C339", "--top", f"{top} passages", "give 1 or more")
     predictor = load_embedder(model)
     found = open_index(predictor, model, path, index)
-    _note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
+    note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
     for cause, count in found.drops.items():
         if not cause.startswith("read"):
-            _note(f"{cause}: {count:,}")
+            note(f"{cause}: {count:,}")
     if found.truncated:
-        _note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
-    questions = query or _lines_of_stdin()
+        note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
+    questions = query or lines_of_stdin()
     vectors, cut = embed(predictor, questions)
     if any(cut):
-        _note(f"{sum(map(bool, cut))} questions are longer than {predictor.task.max_length} tokens and were cut")
+        note(f"{sum(map(bool, cut))} questions are longer than {predictor.task.max_length} tokens and were cut")
     for question, hits in zip(questions, closest(found.vectors, vectors, top), strict=True):
         for place, hit in enumerate(hits, start=1):
             passage = found.passages[hit.number]
@@ -195,10 +195,10 @@ def _examples(predictor: Predictor, file: Path | None) -> Iterator[Example]:
     if file is not None:
         reading = predictor.task.read(file)
         yield from (replace(example, target=None) for example in reading.examples)
-        for note in reading.notes:
-            _note(f"{file}: {note}")
+        for remark in reading.notes:
+            note(f"{file}: {remark}")
         return
-    for number, line in enumerate(_lines_of_stdin(), start=1):
+    for number, line in enumerate(lines_of_stdin(), start=1):
         yield Example(text=line, where=f"standard input:{number}")
 
 
@@ -210,7 +210,7 @@ def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | No
     finder, found = load_finder(model, tagger), KnowledgeGraph()
     for text in finder.find(_examples(finder.tagger, file)):
         found.add(text)
-    with _lines_into(output) as say:
+    with lines_into(output) as say:
         for triple in found.triples():
             subject, object_, where = triple["subject"]["label"], triple["object"]["label"], triple["evidence"][0]
             line = f"{subject} | {triple['relation']} | {object_}  {triple['score']:.3f}  {where['file']}:{where['line']}"
@@ -221,7 +221,7 @@ def _find_triples(model: Path, tagger: Path, file: Path | None, graph: Path | No
 
 
 @contextlib.contextmanager
-def _lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
+def lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
     """What takes a line: standard output, or a file that is put into place when it is whole."""
     if output is None:
         yield typer.echo
@@ -238,10 +238,10 @@ def _lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    _note(f"{output}: {next(count):,} lines")
+    note(f"{output}: {next(count):,} lines")
 
 
-def _lines_of_stdin() -> list[str]:
+def lines_of_stdin() -> list[str]:
     """The texts on standard input, a text a line."""
     data = sys.stdin.buffer.read()
     try:
@@ -252,5 +252,5 @@ def _lines_of_stdin() -> list[str]:
                            "convert the text to UTF-8") from None  # fmt: skip
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
     print(line, file=sys.stderr)

@@ -36,6 +36,19 @@ network = energy_network(load_model_dir("DIR"))  # network(batch): log p of each
 ```
 
 `DIR` is this directory. In transformers the head's logit is minus this figure."""
+_USE_CAUSAL = """```console
+electra generate DIR --prompt "..." --samples 4
+```
+
+`DIR` is this directory. {transformers}
+
+It continues text by what it has seen in its corpus, and knows nothing else: what it writes may be wrong or rude."""
+_CAUSAL_CLASS = {
+    "classic": "Its class in transformers is `AutoModelForCausalLM`.",
+    "modern": "This is a format of `electra`: transformers has no causal class of this family. `AutoModel` and "
+              "`AutoModelForMaskedLM` load the weights, but let every token see those behind it, which this model never learnt "
+              "unless some of its steps were masked.",
+}  # fmt: skip
 _USE_FINETUNED = _USE.format(
     option="",
     python="""import electra
@@ -74,7 +87,7 @@ def write_card(run_dir: Path) -> str:
         "---\nlibrary_name: transformers\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
-        "## Use\n\n" + _use(recipe),
+        "## Use\n\n" + _use(recipe, resolved.get("encoder", {}).get("type", "")),
         "## Data\n\n" + _data(run),
         "## Health\n\n" + ("\n".join(health) or "No verdict yet."),
         "## Figures\n\n" + _table({name: number(value) for name, value in in_order(figures).items()}),
@@ -85,11 +98,13 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _use(recipe: Mapping[str, Any]) -> str:
+def _use(recipe: Mapping[str, Any], encoder: str) -> str:
     """How the model is called: by its task, or by the objective of its last phase."""
     task = recipe.get("task")
     if task is None:
         objectives = [phase["objective"]["type"] for phase in recipe["phases"].values() if phase["share"]]
+        if objectives[-1] == "causal":
+            return _USE_CAUSAL.format(transformers=_CAUSAL_CLASS[encoder])
         return _USE_ENERGIES if objectives[-1] == "electric" else _USE_PRETRAINED
     if task["type"] == "span":
         return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)

@@ -82,12 +82,12 @@ class Predictor:
             yield from self._answer(some)
 
     def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
-        outputs = iter(self._run([row for _, rows in examples for row in rows]))
+        outputs = iter(self.outputs([row for _, rows in examples for row in rows]))
         for example, rows in examples:
             prediction = self.task.decode(example, rows, [next(outputs) for _ in rows])
             yield replace(prediction, truncated=sum(row.truncated for row in rows))
 
-    def _run(self, rows: Sequence[Encoded]) -> list[Tensor]:
+    def outputs(self, rows: Sequence[Encoded]) -> list[Tensor]:
         """The network's output for each row, in order, on the CPU."""
         device = next(self.network.parameters()).device
         found: list[Tensor] = [torch.empty(0)] * len(rows)
