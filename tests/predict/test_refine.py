@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -13,7 +16,7 @@ from electra.models.heads import MlmHead, RtdHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.predictor import load
-from electra.predict.refine import Refiner, check_rounds, load_refiner
+from electra.predict.refine import Page, Refiner, check_rounds, load_refiner
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
 
@@ -74,6 +77,29 @@ def test_one_round_is_the_best_token_of_each_blank_that_is_not_special(refiner: 
     # texts are compared, for whether spaces stand between words is a matter of the tokenizer
     squeezed = "".join(refiner.fill([text], 1)[0].sequence.split()).lower()
     assert squeezed == "".join(tokenizer.decode(expected).split()).lower().replace("##", "")
+
+
+def test_each_round_fills_the_most_doubtful_anew_and_fewer_of_them(refiner: Refiner) -> None:
+    seen: list[list[int]] = []
+
+    class Last(Refiner):
+        """Doubts the last tokens most, and writes down which are masked."""
+
+        def doubts(self, pages: Sequence[Page]) -> list[npt.NDArray[np.float32]]:
+            return [np.arange(len(page.tokens), dtype=np.float32) for page in pages]
+
+        def _fill(self, pages: Sequence[Page]) -> None:
+            seen.append(sorted(pages[0].masked.tolist()))
+            super()._fill(pages)
+
+    text = "[MASK]" * 8
+    Last(refiner.generator, refiner.discriminator).fill([text], 4)
+    assert seen == [list(range(1, 9)), [3, 4, 5, 6, 7, 8], [5, 6, 7, 8], [7, 8]]
+    seen.clear()
+    tokens = len(refiner.tokenizer.encode_literally("the gate " * 20).ids) - 2
+    Last(refiner.generator, refiner.discriminator).rewrite(["the gate " * 20], 2)
+    assert [len(masked) for masked in seen] == [round(0.15 * tokens), round(0.075 * tokens)]
+    assert all(masked == list(range(tokens + 1 - len(masked), tokens + 1)) for masked in seen)
 
 
 def test_a_discriminator_that_believes_everything_rewrites_nothing(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -58,13 +58,15 @@ class Refined:
 
 
 @dataclass(kw_only=True)
-class _Page:
+class Page:
     """A text in work.
 
     Args:
-        encoded: as given, in one piece.
+        text: as given.
+        encoded: the same in numbers, in one piece.
         tokens: int64 [n], as they are now.
         open: the positions that may be changed.
+        masked: those that are to be filled next.
         rounds: how often it was filled.
     """
 
@@ -92,19 +94,25 @@ class Refiner:
 
     def fill(self, texts: Sequence[str], rounds: int) -> list[Refined]:
         """Every [MASK] filled, in `rounds` rounds; a text without one comes back as it is."""
+        encoded = [whole_text(self.tokenizer.encode(text)) for text in texts]
+        return [self._result(page) for page in self._filled(texts, encoded, rounds)]
+
+    def fill_tokens(self, rows: Sequence[Encoded], rounds: int) -> list[npt.NDArray[np.int64]]:
+        """The same for texts that are numbers already, with specials, uncut: their tokens, int64 [n]."""
+        return [page.tokens for page in self._filled([""] * len(rows), rows, rounds)]
+
+    def _filled(self, texts: Sequence[str], rows: Sequence[Encoded], rounds: int) -> list[Page]:
         pages = []
-        for text in texts:
-            encoded = whole_text(self.tokenizer.encode(text))
+        for text, encoded in zip(texts, rows, strict=True):
             masked = np.flatnonzero(encoded.tokens == self.tokenizer.mask_id)
-            pages.append(_Page(text=text, encoded=encoded, tokens=encoded.tokens.copy(), open=masked, masked=masked))
+            pages.append(Page(text=text, encoded=encoded, tokens=encoded.tokens.copy(), open=masked, masked=masked))
         self._fill(pages)
         for number in range(1, rounds):
-            doubts = self._doubts(pages)
-            for page, doubt in zip(pages, doubts, strict=True):
+            for page, doubt in zip(pages, self.doubts(pages), strict=True):
                 count = round(len(page.open) * (rounds - number) / rounds)
                 page.masked = page.open[np.argsort(-doubt[page.open], kind="stable")[:count]]
             self._fill(pages)
-        return [self._result(page) for page in pages]
+        return pages
 
     def rewrite(self, texts: Sequence[str], rounds: int) -> list[Refined]:
         """Texts whose doubtful tokens have been filled anew, in `rounds` rounds; `[MASK]` written in a text is text."""
@@ -112,16 +120,20 @@ class Refiner:
         for text in texts:
             encoded = whole_text(self.tokenizer.encode_literally(text))
             inner = np.arange(1, len(encoded.tokens) - 1)
-            pages.append(_Page(text=text, encoded=encoded, tokens=encoded.tokens.copy(), open=inner))
+            pages.append(Page(text=text, encoded=encoded, tokens=encoded.tokens.copy(), open=inner))
         for number in range(rounds):
-            for page, doubt in zip(pages, self._doubts(pages), strict=True):
+            for page, doubt in zip(pages, self.doubts(pages), strict=True):
                 count = max(1, round(_SHARE * len(page.open) * (rounds - number) / rounds))
                 doubtful = page.open[doubt[page.open] > 0]
                 page.masked = doubtful[np.argsort(-doubt[doubtful], kind="stable")[:count]]
             self._fill(pages)
         return [self._result(page) for page in pages]
 
-    def _fill(self, pages: Sequence[_Page]) -> None:
+    def doubts(self, pages: Sequence[Page]) -> list[npt.NDArray[np.float32]]:
+        """The discriminator's logits of "replaced", [n] of each text."""
+        return _read(self.discriminator, pages)
+
+    def _fill(self, pages: Sequence[Page]) -> None:
         """Put the generator's best token at every masked position."""
         busy = [page for page in pages if len(page.masked)]
         for page in busy:
@@ -132,11 +144,7 @@ class Refiner:
             plain_MK = ~np.isin(token_MK, self.tokenizer.special_ids)
             page.tokens[page.masked] = token_MK[np.arange(len(token_MK)), plain_MK.argmax(axis=1)]
 
-    def _doubts(self, pages: Sequence[_Page]) -> list[npt.NDArray[np.float32]]:
-        """The discriminator's logits of "replaced", [n] of each text."""
-        return _read(self.discriminator, pages)
-
-    def _result(self, page: _Page) -> Refined:
+    def _result(self, page: Page) -> Refined:
         changed = page.tokens != page.encoded.tokens
         return Refined(
             text=page.text, sequence=_spliced(self.tokenizer, page, changed), changed=int(changed.sum()), rounds=page.rounds
@@ -158,7 +166,7 @@ def check_rounds(rounds: int) -> None:
         raise ElectraError("E-C627", "--refine", f"{rounds} rounds", "give 1 or more")
 
 
-def _read(predictor: Predictor, pages: Sequence[_Page]) -> list[npt.NDArray[np.float32]]:
+def _read(predictor: Predictor, pages: Sequence[Page]) -> list[npt.NDArray[np.float32]]:
     """What a network says of each token, [n, ...] of each text."""
     rows = [cut_windows(replace(page.encoded, tokens=page.tokens), predictor.task.max_length) for page in pages]
     outputs = iter(predictor.outputs([row for some in rows for row in some]))
@@ -166,7 +174,7 @@ def _read(predictor: Predictor, pages: Sequence[_Page]) -> list[npt.NDArray[np.f
     return [values.float().numpy() for values in found]
 
 
-def _spliced(tokenizer: Tokenizer, page: _Page, changed: npt.NDArray[np.bool_]) -> str:
+def _spliced(tokenizer: Tokenizer, page: Page, changed: npt.NDArray[np.bool_]) -> str:
     """The text as it was written, but for the tokens that changed."""
     characters = list(zip(page.encoded.targets["start"].tolist(), page.encoded.targets["end"].tolist(), strict=True))
     tokens, out, end, place = page.tokens.tolist(), "", 0, 0
