@@ -60,3 +60,5 @@ def test_a_modern_causal_model_is_loaded_by_no_class_for_causal_models(tmp_path:
     path = saved(MODERN, tmp_path / "model")
     with pytest.raises(ValueError, match="ModernBertConfig"):
         transformers.AutoModelForCausalLM.from_pretrained(path)
+    # the page of model directories warns of this one, in which tokens see those behind them
+    assert type(transformers.AutoModelForMaskedLM.from_pretrained(path)).__name__ == "ModernBertForMaskedLM"

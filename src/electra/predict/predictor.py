@@ -161,7 +161,8 @@ def _from_labels(model: ModelDir) -> AnyTaskConfig:
     head = model.task_head
     if not isinstance(head, ClassificationHead | TwoLayerHead) or isinstance(head, ChoiceHead):
         raise ElectraError("E-C306", str(model.path), "the model was not fine-tuned for a task",
-                           "name a task: embed, replaced (with a discriminator), fill-mask (with a generator)")  # fmt: skip
+                           "name a task: embed, replaced (with a discriminator), fill-mask (with a generator); a causal model "
+                           "writes: electra generate")  # fmt: skip
     length = min(_FOREIGN_LENGTH, model.encoder.config.max_position_embeddings)
     pooling = head.pooling if isinstance(head, ClassificationHead) else None
     shape: Literal["two-layer"] | None = "two-layer" if isinstance(head, TwoLayerHead) else None
