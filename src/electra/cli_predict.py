@@ -205,16 +205,16 @@ def search(
         raise ElectraError("E-C339", "--top", f"{top} passages", "give 1 or more")
     predictor = load_embedder(model)
     found = open_index(predictor, model, path, index)
-    _note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
+    note(f"{len(found.passages):,} passages, vectors {'computed' if found.rebuilt else 'as they were'}")
     for cause, count in found.drops.items():
         if not cause.startswith("read"):
-            _note(f"{cause}: {count:,}")
+            note(f"{cause}: {count:,}")
     if found.truncated:
-        _note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
-    questions = query or _lines_of_stdin()
+        note(f"{found.truncated:,} of them are longer than the {predictor.task.max_length} tokens that were read")
+    questions = query or lines_of_stdin()
     vectors, cut = embed(predictor, questions)
     if any(cut):
-        _note(f"{sum(map(bool, cut))} questions are longer than {predictor.task.max_length} tokens and were cut")
+        note(f"{sum(map(bool, cut))} questions are longer than {predictor.task.max_length} tokens and were cut")
     for question, hits in zip(questions, closest(found.vectors, vectors, top), strict=True):
         for place, hit in enumerate(hits, start=1):
             passage = found.passages[hit.number]
@@ -262,7 +262,7 @@ def _tune(predictor: Predictor, clean: Path, given: bool) -> None:
     predictor.task = task.boldest()
     said = list(predictor.stream(examples_of(predictor, clean)))
     predictor.task = tuned = task.tuned(said)
-    _note(f"{clean}: suspicion = {tuned.config.suspicion:.6g} makes at most 1 edit in 1,000 tokens")
+    note(f"{clean}: suspicion = {tuned.config.suspicion:.6g} makes at most 1 edit in 1,000 tokens")
 
 
 def json_line(prediction: Prediction) -> str:
@@ -290,10 +290,10 @@ def examples_of(predictor: Predictor, file: Path | None) -> Iterator[Example]:
     if file is not None:
         reading = predictor.task.read(file)
         yield from (replace(example, target=None) for example in reading.examples)
-        for note in reading.notes:
-            _note(f"{file}: {note}")
+        for remark in reading.notes:
+            note(f"{file}: {remark}")
         return
-    for number, line in enumerate(_lines_of_stdin(), start=1):
+    for number, line in enumerate(lines_of_stdin(), start=1):
         yield Example(text=line, where=f"standard input:{number}")
 
 
@@ -341,10 +341,10 @@ def lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    _note(f"{output}: {next(count):,} lines")
+    note(f"{output}: {next(count):,} lines")
 
 
-def _lines_of_stdin() -> list[str]:
+def lines_of_stdin() -> list[str]:
     """The texts on standard input, a text a line."""
     data = sys.stdin.buffer.read()
     try:
@@ -355,5 +355,5 @@ def _lines_of_stdin() -> list[str]:
                            "convert the text to UTF-8") from None  # fmt: skip
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
     print(line, file=sys.stderr)

@@ -39,6 +39,20 @@ _USE_PRETRAINED_HERE = _USE.format(
 
 electra.load("DIR", "replaced").predict(["a text"])""",
 )
+_USE_CAUSAL = """```console
+electra generate DIR --prompt "..." --samples 4
+```
+
+`DIR` is this directory. {transformers}
+
+It continues text by what it has seen in its corpus, and knows nothing else: what it writes may be wrong or rude."""
+_CAUSAL_CLASS = {
+    "classic": "Its class in transformers is `AutoModelForCausalLM`.",
+    "modern": "This is a format of `electra`: transformers has no causal class of this family. `AutoModel` and "
+              "`AutoModelForMaskedLM` load the weights, but let every token see those behind it, which this model never learnt "
+              "unless some of its steps were masked.",
+    "recurrent": "This is a format of `electra`.",
+}  # fmt: skip
 _USE_FINETUNED = _USE.format(
     option="",
     python="""import electra
@@ -77,7 +91,7 @@ def write_card(run_dir: Path) -> str:
     health = [f"- {event['network']}: **{event['verdict']}**: {event['reason']}" for event in now]
     health += [f"- {event['network']} (earlier phase): **{event['verdict']}**: {event['reason']}" for event in earlier]
     parts = [
-        f"---\nlibrary_name: {'electra' if _is_recurrent(run) else 'transformers'}\ntags:\n- electra\n---",
+        f"---\nlibrary_name: {'electra' if _encoder(run) == 'recurrent' else 'transformers'}\ntags:\n- electra\n---",
         f"# {run_dir.resolve().name}",
         _what(run),
         "## Use\n\n" + _use(run),
@@ -91,9 +105,9 @@ def write_card(run_dir: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _is_recurrent(run: Run) -> bool:
-    """The run pre-trained an encoder that transformers does not have."""
-    return bool(run.recipe["resolved"].get("encoder", {}).get("type") == "recurrent")
+def _encoder(run: Run) -> str:
+    """The family of the encoder that the run pre-trained."""
+    return str(run.recipe["resolved"].get("encoder", {}).get("type", ""))
 
 
 def _use(run: Run) -> str:
@@ -102,9 +116,11 @@ def _use(run: Run) -> str:
     task: Mapping[str, Any] | None = recipe.get("task")
     if task is None:
         last = [phase for phase in recipe["phases"].values() if phase["share"]][-1]["objective"]["type"]
+        if last == "causal":
+            return _USE_CAUSAL.format(transformers=_CAUSAL_CLASS[_encoder(run)])
         if last in _USE_BY_OBJECTIVE:
             return _USE_BY_OBJECTIVE[last]
-        return _USE_PRETRAINED_HERE if _is_recurrent(run) else _USE_PRETRAINED
+        return _USE_PRETRAINED_HERE if _encoder(run) == "recurrent" else _USE_PRETRAINED
     if task["type"] == "span":
         return _USE_ANSWERS.format(transformers=_PORTABLE if task["head"] == "plain" else _NOT_PORTABLE)
     return _USE_FINETUNED

@@ -86,13 +86,14 @@ class Predictor:
             yield from self._answer(some)
 
     def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
-        outputs = iter(self._run(self.network, [row for _, rows in examples for row in rows]))
+        outputs = iter(self.outputs([row for _, rows in examples for row in rows]))
         for example, rows in examples:
             prediction = self.task.decode(example, rows, [next(outputs) for _ in rows])
             yield replace(prediction, truncated=sum(row.truncated for row in rows))
 
-    def _run(self, network: nn.Module, rows: Sequence[Encoded]) -> list[Tensor]:
-        """The network's output for each row, in order, on the CPU."""
+    def outputs(self, rows: Sequence[Encoded], network: nn.Module | None = None) -> list[Tensor]:
+        """What the network, its own or another, gives for each row, in order, on the CPU."""
+        network = self.network if network is None else network
         device = next(network.parameters()).device
         found: list[Tensor] = [torch.empty(0)] * len(rows)
         was_training = network.training
@@ -139,7 +140,7 @@ class RoundsPredictor(Predictor):
             questions, asked = asked, {}
             for name, network in self.networks.items():
                 chosen = {number: ask.rows for number, ask in questions.items() if ask.network == name}
-                outputs = iter(self._run(network, [row for rows in chosen.values() for row in rows]) if chosen else ())
+                outputs = iter(self.outputs([row for rows in chosen.values() for row in rows], network) if chosen else ())
                 for number, rows in chosen.items():
                     go_on(number, [next(outputs) for _ in rows])
         for number, (_, rows) in enumerate(examples):
@@ -211,7 +212,7 @@ def _from_labels(model: ModelDir) -> AnyTaskConfig:
     if not isinstance(head, ClassificationHead | TwoLayerHead) or isinstance(head, ChoiceHead):
         raise ElectraError("E-C306", str(model.path), "the model was not fine-tuned for a task",
                            "name a task: embed, replaced, score (with a discriminator), fill-mask (with a generator), "
-                           "correct (with both)")  # fmt: skip
+                           "correct (with both); a causal model writes: electra generate")  # fmt: skip
     length = min(_FOREIGN_LENGTH, model.encoder.config.max_position_embeddings)
     pooling = head.pooling if isinstance(head, ClassificationHead) else None
     shape: Literal["two-layer"] | None = "two-layer" if isinstance(head, TwoLayerHead) else None

@@ -1,0 +1,237 @@
+"""Texts in, drafts out: what a model directory that can write says behind a prompt, or of a source text.
+
+`load_writer(path)` takes a causal language model; its prompts are the beginnings of texts, and a prompt without a token is the
+beginning of any. A `Writer` with a `read` has an encoder too: its texts are sources, of which the decoder then writes.
+
+A prompt is text: `[SEP]` or `[MASK]` written in it are these characters. One that is too long for the positions that are left
+beside the new tokens loses its beginning, which is counted. A stop string ends a draft as soon as it stands at its end, and is
+not part of it. A character of which a byte-level tokenizer has not said all bytes is not part of a draft either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from electra.dist import fold_seed
+from electra.errors import ElectraError
+from electra.models.decoder import Decoder, Memory
+from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Signs, Stop, generate, stream
+from electra.models.model_dir import ModelDir, load_model_dir
+from electra.models.recurrent import RecurrentEncoder
+from electra.text.tokenizer import Tokenizer, well_formed
+from electra.text.written import UNFINISHED, Growing, written
+
+#: hypotheses that are written at the same time
+_TOGETHER = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """One output.
+
+    Args:
+        prompt: the text that was given.
+        text: what was written; behind the prompt, where that is its beginning.
+        tokens: how many were generated, the end included.
+        log_probability: summed over these, in nats.
+        score: what drafts of one text are ranked by: of beams, `log_probability` over a power of the length; reranked,
+            what `critic.rerank` says.
+        ended: `end` by itself, `stop` by a stop string, `length` cut at the most tokens that were asked for.
+        truncated: tokens of the prompt, from its beginning, or of the source, that were not seen.
+        critic: what a critic says of the draft; None = none was asked.
+    """
+
+    prompt: str
+    text: str
+    tokens: int
+    log_probability: float
+    score: float
+    ended: Ended
+    truncated: int = 0
+    critic: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Texts as the encoder has read them.
+
+    Args:
+        memory: one source a row.
+        truncated: of each, how many tokens were not read.
+    """
+
+    memory: Memory
+    truncated: Sequence[int]
+
+
+#: the texts of some sources -> what the decoder attends to
+Read = Callable[[Sequence[str]], Sources]
+
+
+class Writer:
+    """A decoder, and all it needs to write.
+
+    Args:
+        decoder: in evaluation mode.
+        tokenizer: of what is written.
+        read: reads sources; None = the texts are prompts.
+    """
+
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, read: Read | None = None) -> None:
+        self.decoder, self.tokenizer, self.read = decoder, tokenizer, read
+        unknown = range(tokenizer.vocab_size, decoder.encoder.config.vocab_size)
+        never = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.mask_id, *unknown}
+        self.signs = Signs(start=tokenizer.cls_id, end=tokenizer.sep_id, never=tuple(sorted(never)))
+
+    @property
+    def positions(self) -> int:
+        """Tokens of a text at most, with start and end."""
+        return self.decoder.encoder.config.max_position_embeddings
+
+    def write(self, texts: Sequence[str], config: DecodingConfig, stop: Sequence[str] = ()) -> list[list[Draft]]:
+        """As `drafts`, all at once."""
+        return list(self.drafts(texts, config, stop))
+
+    def drafts(self, texts: Sequence[str], config: DecodingConfig, stop: Sequence[str] = ()) -> Iterator[list[Draft]]:
+        """Drafts of each text, in order, the best first: `config.num_return_sequences` of them.
+
+        Raises:
+            ElectraError: E-C625 an empty stop string, E-C626 the new tokens leave no room for a prompt.
+        """
+        stops, together = self._stops(stop), max(1, _TOGETHER // max(config.num_beams, config.num_return_sequences))
+        for first in range(0, len(texts), together):
+            some = texts[first : first + together]
+            memory, prefixes, cut = self._given(some, config)
+            found = generate(self.decoder, memory, prefixes, _seeded(config, first), self.signs, stops)
+            for text, prefix, truncated, hypotheses in zip(some, prefixes, cut, found, strict=True):
+                yield [self._draft(text, prefix, truncated, one, stop) for one in hypotheses]
+
+    def stream(self, text: str, config: DecodingConfig, stop: Sequence[str] = ()) -> Generator[str, None, Ended]:
+        """One draft in pieces as they are decided, whole characters all; together they are what `write` says of `[text]`.
+
+        Returns:
+            Why it ended, as the generator's value.
+
+        Raises:
+            ElectraError: as `write`; E-C603 beams, or several drafts.
+        """
+        memory, [prefix], _ = self._given([text], config)
+        stops, growing, tokens = self._stops(stop), Growing(self.tokenizer, prefix), list(prefix)
+        # a stop string may have begun in the prompt
+        whole = written(self.tokenizer, prefix)[-max(map(len, stop), default=1) :]
+        begin = said = len(whole)
+        for token in stream(self.decoder, memory, prefix, _seeded(config, 0), self.signs, stops):
+            tokens.append(token)
+            piece = growing.add(token)
+            whole += _behind(text, piece) if len(whole) == begin else piece
+            end = _stop_at(whole, begin, stop)
+            sure = len(whole) - _may_begin(whole, stop) if end is None else end
+            if sure > said:
+                yield whole[said:sure]
+                said = sure
+        if len(tokens) > len(prefix) and stops(tokens):
+            return "stop"
+        if len(whole) > said:
+            yield whole[said:]
+        return "length" if len(tokens) - len(prefix) == config.max_new_tokens else "end"
+
+    def excess(self, text: str, config: DecodingConfig) -> int:
+        """Tokens of a prompt for which there is no room beside the new ones."""
+        return self._given([text], config)[2][0]
+
+    def _given(self, texts: Sequence[str], config: DecodingConfig) -> tuple[Memory | None, list[list[int]], Sequence[int]]:
+        """The sources, what each output begins with, and how many tokens of each text are not seen."""
+        room = self.positions - 1 - config.max_new_tokens
+        if room < 1:
+            raise ElectraError("E-C626", "max_new_tokens", f"{config.max_new_tokens} of the {self.positions} tokens that the "
+                               "model reads leave no room for a prompt", f"give at most {self.positions - 2}")  # fmt: skip
+        if self.read is not None:
+            sources = self.read(texts)
+            return sources.memory, [[] for _ in texts], sources.truncated
+        whole = [encoding.ids for encoding in self.tokenizer.encode_documents([well_formed(text) for text in texts])]
+        return None, [ids[-room:] for ids in whole], [max(0, len(ids) - room) for ids in whole]
+
+    def _stops(self, stop: Sequence[str]) -> Stop:
+        """Whether the last of some tokens completed a stop string."""
+        if "" in stop:
+            raise ElectraError("E-C625", "stop", "an empty text stands everywhere", "give the characters that end an output")
+        # a character has up to four tokens, and a token may have no character at all
+        reach = 4 * max(map(len, stop), default=0) + 4
+
+        def ends(tokens: Sequence[int]) -> bool:
+            if not stop:
+                return False
+            tail = tokens[-reach:]
+            before = written(self.tokenizer, tail[:-1]).rstrip(UNFINISHED)
+            return _stop_at(written(self.tokenizer, tail), len(before), stop) is not None
+
+        return ends
+
+    def _draft(self, text: str, prefix: Sequence[int], truncated: int, found: Hypothesis, stop: Sequence[str]) -> Draft:
+        begin = len(written(self.tokenizer, prefix))
+        whole = written(self.tokenizer, found.tokens)
+        end = _stop_at(whole, begin, stop) if found.ended == "stop" else None
+        new = whole[begin:].rstrip(UNFINISHED) if end is None else whole[begin : max(begin, end)]
+        generated = len(found.tokens) - len(prefix) + (found.ended == "end")
+        return Draft(prompt=text, text=_behind(text, new), tokens=generated, log_probability=found.log_probability,
+                     score=found.score, ended=found.ended, truncated=truncated)  # fmt: skip
+
+
+def load_writer(path: str | Path) -> Writer:
+    """The writer of a model directory.
+
+    Raises:
+        ElectraError: E-M625 the model does not write, with what it is and which verb asks it, E-M311 the tokenizer does not fit
+            the weights; and those of `load_model_dir`.
+    """
+    model = load_model_dir(Path(path))
+    if model.causal_head is None:
+        what, mend = _other(model)
+        raise ElectraError("E-M625", str(path), f"is {what}, which does not write", mend)
+    if isinstance(model.encoder, RecurrentEncoder):
+        raise ElectraError("E-M625", str(path), "is a recurrent language model, which does not write",
+                           "train a causal model with a classic or modern encoder")  # fmt: skip
+    tokenizer, entries = model.tokenizer(), model.encoder.config.vocab_size
+    if tokenizer.vocab_size > entries:
+        raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
+                           "bring the tokenizer that belongs to the weights")  # fmt: skip
+    return Writer(Decoder(model.encoder, model.causal_head).eval(), tokenizer)
+
+
+def _other(model: ModelDir) -> tuple[str, str]:
+    """What a model is that does not write, and what to do with it."""
+    ask = f"`electra predict {model.path}"
+    if model.task is not None:
+        return f"a model of task {model.task.get('type')!r}", f"ask it with {ask}`"
+    if model.rtd_head is not None:
+        return "a discriminator", f"ask it with {ask} --task replaced`, or fill [MASK]s with --refine if it has a generator"
+    if model.mlm_head is not None:
+        return "a masked language model", f"ask it with {ask} --task fill-mask`"
+    if model.task_head is not None:
+        return "a classifier", f"ask it with {ask}`"
+    if model.energy_head is not None:
+        return "an energy model", f"ask it with `electra score {model.path} --method electric`"
+    return "an encoder without a head", "train a causal model: electra pretrain causal-tiny ..."
+
+
+def _seeded(config: DecodingConfig, first: int) -> DecodingConfig:
+    """Texts that are not written together have random numbers of their own."""
+    return replace(config, seed=fold_seed(config.seed, "drafts", first))
+
+
+def _behind(prompt: str, text: str) -> str:
+    """`text` without the space that the end of the prompt has already."""
+    return text.removeprefix(" ") if prompt.endswith((" ", "\n", "\t")) else text
+
+
+def _stop_at(whole: str, begin: int, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins that ends behind the first `begin` characters."""
+    found = (whole.find(one, max(0, begin - len(one) + 1)) for one in stop)
+    return min((place for place in found if place >= 0), default=None)
+
+
+def _may_begin(whole: str, stop: Sequence[str]) -> int:
+    """How many characters at the end of `whole` may be the beginning of a stop string."""
+    return max((size for one in stop for size in range(1, len(one)) if whole.endswith(one[:size])), default=0)
