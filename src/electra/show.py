@@ -12,7 +12,8 @@ from rich.text import Text
 
 def print_prediction(text: str, output: Mapping[str, Any]) -> None:
     """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how likely
-    they were replaced, filled gaps, answers with their place."""
+    they were replaced, filled gaps, answers with their place, a text that
+    was written above its source."""
     console = Console(highlight=False, soft_wrap=True)
     if "tokens" in output:
         line, end = Text(), 0
@@ -35,6 +36,10 @@ def print_prediction(text: str, output: Mapping[str, Any]) -> None:
             console.print(Text(f"   {output['file']}, characters {output['start']} to {output['end']}", style="dim"))
         if output.get("note"):
             console.print(Text(f"   {output['note']}", style="dim"))
+    elif "generated_text" in output:
+        console.print(Text(f"{output['generated_text']}  {float(output['score']):.3f}"))
+        cut = "  (cut at the longest length)" if output["ended"] == "length" else ""
+        console.print(Text(f"   {text}{cut}", style="dim"))
     elif "head" in output:
         relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
         console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from electra.contracts import Batch, Layout, Noise
 from electra.models.encoder import Encoder
 from electra.models.heads import CausalHead, MlmHead
-from electra.objectives.vocabulary import Guess, guess
+from electra.models.vocabulary import Guess, guess
 from electra.train.health import mlm_totals
 
 

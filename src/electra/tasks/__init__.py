@@ -16,6 +16,7 @@ from electra.errors import ElectraError
 from electra.tasks.choice import ChoiceConfig
 from electra.tasks.classify import ClassifyConfig
 from electra.tasks.embed import EmbedConfig
+from electra.tasks.generate import GenerateConfig
 from electra.tasks.multilabel import MultilabelConfig
 from electra.tasks.own import TaskSettings, own_task
 from electra.tasks.regression import RegressionConfig
@@ -26,6 +27,7 @@ from electra.tasks.tag import TagConfig
 
 _Trainable = (
     ClassifyConfig | MultilabelConfig | RegressionConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig
+    | GenerateConfig
 )
 TrainableTaskConfig = Annotated[_Trainable, Field(discriminator="type")]
 TaskConfig = Annotated[_Trainable | ReplacedConfig | FillMaskConfig, Field(discriminator="type")]
