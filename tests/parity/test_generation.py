@@ -1,4 +1,4 @@
-"""Greedy and beam search give what transformers' `generate` gives with the same weights and settings: of a causal model, and of a
+"""Greedy and beam search give what transformers' `generate` gives with the same weights and settings: a causal model and a
 sequence-to-sequence model that was exported and is read by both."""
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from electra.contracts import Example
 from electra.data.loader import collate
-
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
 from electra.models.decoding import DecodingConfig, Signs, generate

@@ -1,6 +1,6 @@
 """Sequence-to-sequence models of the classic family as transformers' `EncoderDecoderModel`.
 
-Written: config.json with the configs of `ElectraModel` and of `ElectraForCausalLM` with cross attention, the weights of both, and
+Written: config.json with the configs of `ElectraModel` and of `ElectraForCausalLM` with cross attention, their weights, and
 generation_config.json with what starts and ends an output and what is never written, so that transformers' `generate` gives the
 same outputs. Names of weights stand in interchange.py. The modern family has no decoder in transformers: its weights lie in a
 file of their own beside a bare encoder.

@@ -1,11 +1,11 @@
 """The head of a sequence-to-sequence model: a decoder on the hidden states of a source.
 
-In: hidden states of the sources, and their batch. Out, in training: of each token of the targets (`batch.targets["target"]`) the
+In: hidden states of the sources, and their batch. Out, in training: of each token of `batch.targets["target"]` the
 loss, its cross entropy, and whether it was the most likely one. Out, in evaluation mode: the texts that decoding writes, packed
 into one tensor, from which `unpacked` takes them.
 
 Label smoothing mixes the cross entropy with its mean over the vocabulary, share e: (1 - e) * -log p(y) + e * mean_v -log p(v)
-(Szegedy et al., 2016). The mean needs no tensor of its own: logits are linear in the table, so that the mean logit is the product
+(Szegedy et al., 2016). The mean needs no tensor of its own: logits are linear in the table, so the mean logit is the product
 of the hidden state and the mean of the table, and mean_v -log p(v) = -log p(y) + logit(y) - mean logit.
 
 Shapes: B sources, T target tokens, N = B * T, E embedding size, V vocabulary, R outputs of a source, M tokens of an output.
@@ -58,7 +58,7 @@ class GenerationHead(nn.Module):
         """Of hidden states [B, L, D] or [T, D], one source a row or document.
 
         Returns:
-            In training, fp32 [B, T, 3]: loss (with gradient), cross entropy in nats, and 1 where no token is more likely; anything
+            In training, fp32 [B, T, 3]: loss (with gradient), cross entropy in nats, and 1 where no token is likelier; anything
             where `target` is -100. Else fp32 [B, R, 4 + M], see `unpacked`.
         """
         memory = Memory.of(hidden, batch.layout)

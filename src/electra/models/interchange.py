@@ -1,7 +1,7 @@
 """Weights under our names and under transformers', by reversible tables.
 
-Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*`, `classification_head.*` ..., or
-the decoder on it, `decoder.*`.
+Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*`, ...,
+or the decoder on it, `decoder.*`.
 Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our modules which of theirs it is; where it is
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 

@@ -134,6 +134,7 @@ def _misfit(cause: str) -> ElectraError:
 @torch.no_grad()
 def _copy_self_attention(cross: CrossAttention, layer: ClassicLayer | ModernLayer) -> None:
     """Queries, keys, values and output. A source of another size is projected to the decoder's before it comes here."""
+    norm: nn.Module
     if isinstance(layer, ClassicLayer):
         own, output, norm = layer.qkv, layer.attention_output, layer.attention_norm
     else:

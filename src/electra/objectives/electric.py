@@ -42,10 +42,10 @@ from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.two_tower import TwoTower
+from electra.models.vocabulary import Guess, guess
 from electra.objectives.detection import Discriminator
 from electra.objectives.masked import sampling_noise
 from electra.objectives.networks import Networks
-from electra.models.vocabulary import Guess, guess
 from electra.train.health import mlm_figures, mlm_totals, rtd_figures, rtd_totals
 
 #: positions whose logits are kept at once: 2,048 x 30,522 fp32 values are 250 MB

@@ -26,7 +26,14 @@ from electra.tasks.span import SpanConfig
 from electra.tasks.tag import TagConfig
 
 _Trainable = (
-    ClassifyConfig | MultilabelConfig | RegressionConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig
+    ClassifyConfig
+    | MultilabelConfig
+    | RegressionConfig
+    | TagConfig
+    | SpanConfig
+    | RelationConfig
+    | EmbedConfig
+    | ChoiceConfig
     | GenerateConfig
 )
 TrainableTaskConfig = Annotated[_Trainable, Field(discriminator="type")]

@@ -1,6 +1,6 @@
 """Task `generate`: a text is written from a text: translation, summary, title, question, paraphrase, correction.
 
-In: a source and its target a row. Out: `{"generated_text"}`, with how likely it is and why it ended. The encoder reads the source,
+In: a source and its target a row. Out: `{"generated_text"}`, with how likely it is and why it ended. The encoder reads,
 a decoder that attends to it writes (`models/generation.py`); what the decoder is like and starts from, `models/warm_start.py`.
 
 A source is one row, cut to `max_length` tokens. A target is learnt up to `target_length` tokens; one that is longer is learnt
@@ -259,7 +259,7 @@ class Generate:
 def _gold(example: Example) -> str:
     """The target of an example, which must have one."""
     if not isinstance(example.target, str) or not example.target.strip():
-        raise ElectraError("E-D611", example.where or "example", "there is nothing to be written: the target is empty or missing",
+        raise ElectraError("E-D611", example.where or "example", "nothing is to be written: the target is empty or missing",
                            "mend the row, or set task.columns.text and task.columns.target")  # fmt: skip
     return example.target.strip()
 

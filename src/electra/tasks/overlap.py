@@ -3,7 +3,7 @@
 A score of a set of texts is not the mean of their scores: BLEU and chrF divide sums. So what is kept of a text are the counts
 (`counts`), and a score is made of their sums (`scores`). ROUGE-1, -2 and -L are means of F1, as is usual.
 
-`words` are those of sacrebleu's tokenizer `13a` and of rouge-score. `characters`, for languages without spaces: sacrebleu's `zh`,
+`words` are those of sacrebleu's tokenizer `13a` and of rouge-score. `characters`, for languages without spaces: its `zh`,
 which divides Chinese into characters; and for ROUGE characters of such scripts and words of others (`answers.characters`).
 
 Post, 2018 (sacrebleu); Popovic, 2015 (chrF); Lin, 2004 (ROUGE). Both packages are the extra `text`.
@@ -61,7 +61,7 @@ class Overlap:
         }
 
     def scores(self, counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Of all texts: `bleu` and `chrf` in [0, 100], `rouge1`, `rouge2`, `rougeL` in [0, 1]; and `length_ratio`, tokens of the
+        """Of all texts: `bleu` and `chrf` in [0, 100], `rouge1`, `rouge2`, `rougeL` in [0, 1]; and `length_ratio`, tokens of
         outputs to those of the references, as BLEU counts them."""
         bleu = self._summed(counts, _BLEU)
         rouge = np.array([itemgetter(*_ROUGE)(one) for one in counts]).mean(axis=0).tolist()
@@ -91,19 +91,19 @@ class Overlap:
 
     @cached_property
     def _bleu(self) -> Any:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
 
         return BLEU(tokenize=self._tokenize, force=True)
 
     @cached_property
     def _sentence_bleu(self) -> Any:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
 
         return BLEU(tokenize=self._tokenize, force=True, effective_order=True)
 
     @cached_property
     def _chrf(self) -> Any:
-        from sacrebleu.metrics import CHRF
+        from sacrebleu.metrics.chrf import CHRF
 
         return CHRF()
 

@@ -1,6 +1,6 @@
 """Texts and what is to be written from each: translations, summaries, titles, questions, corrections.
 
-In: a table, JSON lines, a JSON list, parquet; or sources alone, a text a line. Out: `Example(text, target)`, both as they stand in
+In: a table, JSON lines, a JSON list, parquet; or sources alone, a text a line. Out: `Example(text, target)`, as they stand in
 the file. Where the user names no columns, they are those of names that everyone uses (`source` and `target`, `text` and
 `summary`, `content` and `title` ...); of a table without header, the two that it has, source first. Anything else is left open,
 and is an error that shows the first row.
