@@ -7,8 +7,18 @@ from torch import Tensor
 from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
+from electra.models.decoder import Decoder
 from electra.models.encoder import build_encoder
-from electra.models.heads import ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
+from electra.models.heads import (
+    CausalHead,
+    ChoiceHead,
+    ClassificationHead,
+    MlmHead,
+    RtdHead,
+    SpanHead,
+    TokenHead,
+    TwoLayerHead,
+)  # fmt: skip
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, head_of, to_transformers
 from electra.models.modern import ModernConfig
 
@@ -23,7 +33,8 @@ def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -
     kinds = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
     heads = {"mlm_head": MlmHead(config), "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
              "classification_head": ClassificationHead(config, 5), "choice_head": ChoiceHead(config),
-             "span_head": SpanHead(config)}  # fmt: skip
+             "span_head": SpanHead(config), "causal_head": CausalHead(config),
+             "decoder": Decoder(build_encoder(config), MlmHead(config), config.hidden_size + 1)}  # fmt: skip
     if isinstance(config, ClassicConfig):
         heads["two_layer_head"] = TwoLayerHead(config, 5)
     for kind in kinds:
