@@ -93,7 +93,7 @@ def test_copying_and_reversing_are_learnt(tmp_path: Path, monkeypatch: pytest.Mo
     electra.finetune([], [
         "task=generate", "task.max_length=16", "task.target_length=8", "task.decoding.max_new_tokens=8",
         "task.metric=exact_match", f"init.from={tmp_path / 'first'}", f"data.train={train}", f"data.dev={dev}",
-        f"run.dir={tmp_path / 'run'}", "init.weights=fresh", "epochs=3", "batch.examples=128", "optimizer.lr=5e-3",
+        f"run.dir={tmp_path / 'run'}", "init.weights=fresh", "epochs=2.7", "batch.examples=128", "optimizer.lr=5e-3",
         "optimizer.betas=[0.9,0.98]", "optimizer.layer_decay=1.0", "precision=fp32", "evaluation.steps=1000",
     ])  # fmt: skip
     found = evaluate_file(tmp_path / "run" / "model", tmp_path / "dev.tsv", resamples=2)
