@@ -204,6 +204,9 @@ def _talk(wanted: _Wanted) -> None:
     from electra.predict.writer import load_writer
 
     writer = load_writer(wanted.model)
+    if writer.read is not None:
+        raise ElectraError("E-C628", "--interactive", "continues a text, and this model reads one and writes another",
+                           "give texts in a file or on standard input")  # fmt: skip
     turns = Turns(writer=writer, config=wanted.config)
     note(_WHAT_IT_IS)
     with contextlib.suppress(KeyboardInterrupt):

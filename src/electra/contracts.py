@@ -276,7 +276,7 @@ class Judgement:
     Args:
         units: the decisions.
         values: figures by name, for what is not a matter of labels; `error`, 0 or more, says how wrong the answer is, so that
-            the worst can be shown.
+            the worst can be shown. Names with a slash are counts of which only sums mean something: they are not shown.
         vectors: float32 [k, D], for what only all examples together can judge (retrieval); None elsewhere, since memory grows
             by them.
     """

@@ -14,7 +14,7 @@ from electra.text.highlight import oddity, pieces
 
 def print_prediction(text: str, output: Mapping[str, Any], colour: bool | None = None) -> None:
     """One prediction for a person: labels with their score, spans in a colour of their label, tokens coloured by how odd they
-    are, filled gaps, answers with their place, edits.
+    are, filled gaps, answers with their place, edits, a text that was written above its source.
 
     Args:
         text: the input.
@@ -40,6 +40,10 @@ def print_prediction(text: str, output: Mapping[str, Any], colour: bool | None =
             console.print(Text(f"   {output['file']}, characters {output['start']} to {output['end']}", style="dim"))
         if output.get("note"):
             console.print(Text(f"   {output['note']}", style="dim"))
+    elif "generated_text" in output:
+        console.print(Text(f"{output['generated_text']}  {float(output['score']):.3f}"))
+        cut = "  (cut at the longest length)" if output["ended"] == "length" else ""
+        console.print(Text(f"   {text}{cut}", style="dim"))
     elif "head" in output:
         relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
         console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))

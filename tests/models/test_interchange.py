@@ -7,8 +7,18 @@ from torch import Tensor
 from electra.errors import ElectraError
 from electra.models import hf_config
 from electra.models.classic import ClassicConfig
+from electra.models.decoder import Decoder
 from electra.models.encoder import EncoderConfig, build_encoder
-from electra.models.heads import CausalHead, ChoiceHead, ClassificationHead, MlmHead, RtdHead, SpanHead, TokenHead, TwoLayerHead
+from electra.models.heads import (
+    CausalHead,
+    ChoiceHead,
+    ClassificationHead,
+    MlmHead,
+    RtdHead,
+    SpanHead,
+    TokenHead,
+    TwoLayerHead,
+)  # fmt: skip
 from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR, from_transformers, head_of, to_transformers
 from electra.models.modern import ModernConfig
 from electra.models.recurrent import RecurrentConfig
@@ -26,6 +36,8 @@ def state_for(architecture: str, classic: ClassicConfig, modern: ModernConfig) -
              "rtd_head": RtdHead(config), "token_head": TokenHead(config, 5),
              "classification_head": ClassificationHead(config, 5), "choice_head": ChoiceHead(config),
              "span_head": SpanHead(config)}  # fmt: skip
+    if not isinstance(config, RecurrentConfig):
+        heads["decoder"] = Decoder(build_encoder(config), MlmHead(config), config.hidden_size + 1)  # type: ignore[arg-type]
     if isinstance(config, ClassicConfig):
         heads["two_layer_head"] = TwoLayerHead(config, 5)
     for kind in kinds:

@@ -19,9 +19,9 @@ from electra.contracts import Batch, Losses, Noise
 from electra.errors import ElectraError
 from electra.models.encoder import GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
+from electra.models.vocabulary import guess_in_parts
 from electra.objectives.electric import Electric, ElectricConfig, replace_drawn
 from electra.objectives.networks import Networks
-from electra.objectives.vocabulary import guess_in_parts
 from electra.tasks.score import METHODS, ScoreNetwork
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import Training, sum_of_terms, train

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from electra.contracts import Batch, Losses, Noise
 from electra.events import EventLog
+from electra.models import vocabulary
 from electra.models.model_dir import load_model_dir
-from electra.objectives import vocabulary
+from electra.models.vocabulary import guess, guess_in_parts
 from electra.objectives.all_tokens_mlm import AllTokensMlm, copying_nll
 from electra.objectives.fixed_generator import FixedGenerator
 from electra.objectives.masked import fill, put, sampling_noise
 from electra.objectives.replace_mlm import ReplaceMlm
 from electra.objectives.rtd import Rtd
-from electra.objectives.vocabulary import guess, guess_in_parts
 from electra.train.loop import ObjectiveModule, Training, train
 from electra.train.machine import StopFlag
 

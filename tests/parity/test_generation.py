@@ -1,19 +1,30 @@
-"""Greedy and beam search give what transformers' `generate` gives with the same weights and settings."""
+"""Greedy and beam search give what transformers' `generate` gives with the same weights and settings: a causal model and a
+sequence-to-sequence model that was exported and is read by both."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from electra.contracts import Example
+from electra.data.loader import collate
 from electra.models.classic import ClassicConfig
-from electra.models.decoder import Decoder
+from electra.models.decoder import Decoder, Memory
 from electra.models.decoding import DecodingConfig, Signs, generate
 from electra.models.encoder import build_encoder
+from electra.models.generation import GenerationHead
 from electra.models.heads import MlmHead
 from electra.models.interchange import to_transformers
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
+from electra.models.warm_start import DecoderConfig
+from electra.predict.predictor import load as predictor_of
+from electra.tasks.common import TaskNetwork
+from electra.tasks.generate import Generate, GenerateConfig
+from electra.text.train_tokenizer import train
 
 transformers = pytest.importorskip("transformers")
 
@@ -91,3 +102,75 @@ def test_beam_search(decoder: Decoder, theirs: Any, settings: dict[str, Any]) ->
         expected, scores = outputs(theirs, prefix, max_new_tokens=12, do_sample=False, **settings)
         assert [list(one.tokens) for one in found] == expected
         assert [one.score for one in found] == pytest.approx(scores, abs=1e-4)
+
+
+# -- sequence to sequence -----------------------------------------------------------------------------------------------
+
+SOURCES = ["the cat sat on the mat", "a dog", "the dog and the cat sat on a log"]
+TOKENIZER = train(SOURCES * 4, 80)
+
+
+@pytest.fixture(scope="module", params=[32, 16], ids=["equal sizes", "a narrower decoder"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TaskNetwork]:
+    """A model directory, and the network that is in it."""
+    config = ClassicConfig(
+        vocab_size=TOKENIZER.vocab_size + 3, embedding_size=16, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=64, initializer_range=0.5, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    settings = DecoderConfig(num_hidden_layers=2, hidden_size=request.param)
+    task = Generate(GenerateConfig(max_length=16, decoder=settings, target_length=12,
+                                   decoding=DecodingConfig(max_new_tokens=12)), TOKENIZER)  # fmt: skip
+    network = TaskNetwork(build_encoder(config), task.head(build_encoder(config))).eval()
+    assert isinstance(network.head, GenerationHead)
+    with torch.no_grad():
+        network.head.decoder.head.bias.normal_()
+        network.head.decoder.head.bias[TOKENIZER.sep_id] += 1.0
+    path = tmp_path_factory.mktemp("exported") / "model"
+    provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# Small\n")
+    save_model_dir(path, encoder=network.encoder, head=network.head, task=task.to_json(), provenance=provenance)
+    return path, network
+
+
+def test_an_exported_model_has_the_same_logits_in_transformers(exported: tuple[Path, TaskNetwork]) -> None:
+    path, network = exported
+    model, told = transformers.EncoderDecoderModel.from_pretrained(path, output_loading_info=True)
+    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    task = Generate(GenerateConfig(max_length=16), TOKENIZER)
+    batch = collate([task.encode(Example(text=text))[0] for text in SOURCES], 16, TOKENIZER.pad_id)
+    target = torch.randint(5, 30, (3, 7), generator=torch.Generator().manual_seed(1))
+    real = batch.layout.real.long()
+    theirs = model(input_ids=batch.tokens, attention_mask=real, decoder_input_ids=target).logits
+    assert isinstance(network.head, GenerationHead)
+    decoder = network.head.decoder
+    hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
+    ours = decoder(target, torch.ones_like(target, dtype=torch.bool), Memory.of(hidden, batch.layout))
+    logits = decoder.head(ours, decoder.encoder.embeddings.table)
+    torch.testing.assert_close(logits, theirs, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 4, "no_repeat_ngram_size": 2}, {"num_beams": 3}], ids=str)
+def test_an_exported_model_writes_the_same_in_transformers(
+    exported: tuple[Path, TaskNetwork], settings: dict[str, Any]
+) -> None:
+    path, _ = exported
+    predictor = predictor_of(path)
+    assert isinstance(predictor.task, Generate)
+    assert isinstance(predictor.network, TaskNetwork)
+    assert isinstance(predictor.network.head, GenerationHead)
+    predictor.network.head.decoding = DecodingConfig(max_new_tokens=12, **settings)
+    found = [prediction.output["generated_text"] for prediction in predictor.predict(SOURCES)]
+    model = transformers.EncoderDecoderModel.from_pretrained(path)
+    given = [torch.tensor([TOKENIZER.encode_literally(text).ids]) for text in SOURCES]
+    theirs = [model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist() for ids in given]
+    assert found == [TOKENIZER.decode(tokens) for tokens in theirs]
+    assert len(set(found)) > 1
+
+
+def test_a_model_that_is_read_back_is_the_same(exported: tuple[Path, TaskNetwork]) -> None:
+    path, network = exported
+    saved = load_model_dir(path)
+    assert saved.own_head is not None
+    state = network.head.state_dict()
+    assert saved.own_head.keys() == state.keys()
+    assert all(torch.equal(saved.own_head[name], tensor) for name, tensor in state.items())

@@ -34,7 +34,9 @@ from electra.evaluate.examine import figures
 from electra.evaluate.report import EVALUATION, write_report
 from electra.evaluate.run import examination, judged
 from electra.events import EventLog
+from electra.models.generation import GenerationHead
 from electra.models.model_dir import Provenance, load_model_dir
+from electra.models.warm_start import warm_start
 from electra.objectives.latent_adversarial import LatentAdversarialConfig
 from electra.objectives.supervised import Freeze, Supervised, SupervisedConfig
 from electra.predict.predictor import Predictor
@@ -42,6 +44,7 @@ from electra.predict.predictor import load as load_predictor
 from electra.storage import write_json
 from electra.tasks import BUILT_IN, TrainableTaskConfig, task_config
 from electra.tasks.common import EncodedExamples
+from electra.tasks.generate import Generate
 from electra.tasks.own import checked, name_of, own_task
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
@@ -199,7 +202,10 @@ class Setting:
         self.recipe = recipe
         self.source = load_model_dir(recipe.init.from_)
         self.tokenizer = self.source.tokenizer()
-        labelled = read_labelled(checked(recipe.task.build(self.tokenizer)), recipe.data)
+        task = checked(recipe.task.build(self.tokenizer))
+        if isinstance(task, Generate):
+            task = task.sized(self.source)
+        labelled = read_labelled(task, recipe.data)
         self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
         self.examples = len(labelled.train)
         self.train = [row for example in labelled.train for row in self.task.encode(example)]
@@ -279,11 +285,15 @@ class Setting:
         return {**each, **{name: single[name] for name in shared}, "summary.json": single["recipe.json"]}
 
     def _objective(self, card: Callable[[], str]) -> Supervised:
-        """First weights under a fresh head: the one thing that a model directory need not have."""
+        """First weights under a fresh head: the one thing that a model directory need not have. A decoder starts from it."""
         torch.manual_seed(fold_seed(self.recipe.run.seed, "weights", "supervised"))
         encoder = initial_weights(self.source, self.recipe.init)
         provenance = Provenance(tokenizer=self.tokenizer, card=card, trained_on=self.fingerprints["training data"])
-        return self.recipe.objective.build(encoder, self.task, provenance, self.recipe.freeze)
+        objective = self.recipe.objective.build(encoder, self.task, provenance, self.recipe.freeze)
+        head = objective.model.head
+        if isinstance(head, GenerationHead) and isinstance(self.task, Generate) and self.recipe.init.weights == "loaded":
+            warm_start(head.decoder, self.task.config.decoder, self.source)
+        return objective
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""

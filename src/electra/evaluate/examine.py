@@ -221,12 +221,14 @@ def _error(example: Example, prediction: Prediction, judgement: Judgement) -> Js
     if isinstance(answer := prediction.output.get("answer"), str):  # a part of the text: it has no label to be a unit
         right = example.target[0][1] if isinstance(example.target, tuple) and example.target else None
         wrong.append({"gold": right, "predicted": answer or None, "score": prediction.output.get("score", 0.0)})
+    if isinstance(text := prediction.output.get("generated_text"), str):  # side by side with what should have been written
+        wrong.append({"gold": example.target, "predicted": text, "score": prediction.output.get("score", 0.0)})
     return {
         "where": example.where,
         "text": example.text,
         "pair": example.pair,
         "wrong": wrong,
-        "values": dict(judgement.values),
+        "values": {name: value for name, value in judgement.values.items() if "/" not in name},
         "marks": _marks(example, prediction),
     }
 

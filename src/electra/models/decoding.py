@@ -202,12 +202,13 @@ class _Search:
         self.prefixes = [list(prefix) for prefix in prefixes]
         room = 1 + max(map(len, self.prefixes)) + config.max_new_tokens
         self.state: State = decoder.start(memory, len(prefixes), room)
-        self.never = torch.tensor(signs.never, dtype=torch.int64)
+        self.device = self.state.own.device
+        self.never = torch.tensor(signs.never, dtype=torch.int64, device=self.device)
 
     def begin(self, each: int) -> tuple[list[_Row], Tensor]:
         """`each` hypotheses of every source behind start and as many tokens as all prefixes have, and the next logits."""
         common = min(map(len, self.prefixes))
-        tokens = torch.tensor([[self.signs.start, *prefix[:common]] for prefix in self.prefixes])
+        tokens = torch.tensor([[self.signs.start, *prefix[:common]] for prefix in self.prefixes], device=self.device)
         logits_BV = self.decoder.prefill(tokens, self.state)
         self.state.repeat(each)
         rows = [
@@ -309,7 +310,7 @@ class _Steps(_Search):
     def _uniform(self, live: Sequence[_Row]) -> Tensor:
         """A number in [0, 1) for each row, fp32 [N]."""
         keys = [fold_seed(self.config.seed, "sample", row.source, row.sample, len(row.tokens)) for row in live]
-        return torch.from_numpy(Noise(np.array(keys, dtype=np.uint64)).uniform("token", 1)[:, 0])
+        return torch.from_numpy(Noise(np.array(keys, dtype=np.uint64)).uniform("token", 1)[:, 0]).to(self.device)
 
 
 class _BeamSearch(_Search):
@@ -322,7 +323,7 @@ class _BeamSearch(_Search):
             row.total = _HOPELESS if row.sample else 0.0  # the hypotheses of a source begin alike: one of them counts
         finished: list[list[Hypothesis]] = [[] for _ in self.prefixes]
         while True:
-            totals_N = torch.tensor([row.total for row in live])
+            totals_N = torch.tensor([row.total for row in live], device=self.device)
             scores_NV = self.allow(torch.log_softmax(logits_NV, dim=-1), live) + totals_N[:, None]
             best = scores_NV.view(len(live) // beams, -1).topk(2 * beams)
             size = scores_NV.shape[1]
@@ -343,13 +344,14 @@ class _BeamSearch(_Search):
             if len(kept) < len(live) // beams:
                 self.state.keep(kept)
             live = following
-            logits_NV = self.decoder.next_logits(torch.tensor([row.tokens[-1] for row in live]), self.state)
+            last_N = torch.tensor([row.tokens[-1] for row in live], device=self.device)
+            logits_NV = self.decoder.next_logits(last_N, self.state)
 
     def _within(self, order: Sequence[int], kept: Sequence[int], count: int) -> Tensor:
         """int64 [N]: `order` for the sources that go on, the others where they are."""
-        index = torch.arange(count)
+        index = torch.arange(count, device=self.device)
         places = [number * self.config.num_beams + beam for number in kept for beam in range(self.config.num_beams)]
-        index[places] = torch.tensor(order)
+        index[places] = torch.tensor(order, device=self.device)
         return index
 
     def _continued(self, row: _Row, token: int, total: float) -> _Row:

@@ -17,7 +17,7 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import EncoderConfig
 from electra.models.heads import Pooling
-from electra.models.interchange import ARCHITECTURES, MODERN_DISCRIMINATOR
+from electra.models.interchange import ARCHITECTURES, ENCODER_DECODER, MODERN_DISCRIMINATOR
 from electra.models.modern import ModernConfig
 from electra.models.recurrent import RecurrentConfig
 
@@ -99,6 +99,12 @@ def from_json(tree: Mapping[str, Any], where: str) -> tuple[EncoderConfig, str]:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise ElectraError("E-M220", where, f"architecture {architecture or tree.get('model_type')!r} is not known",
                            f"use a model of one of {', '.join(set(ARCHITECTURES) - {MODERN_DISCRIMINATOR})}")  # fmt: skip
+    if architecture == ENCODER_DECODER:
+        part = tree.get("encoder")
+        config, encoder = from_json(part if isinstance(part, dict) else {}, f"{where}: encoder")
+        if encoder != "ElectraModel":
+            raise ElectraError("E-M220", where, f"its encoder is {encoder}", "only ElectraModel can be loaded")
+        return config, architecture
     if architecture == "ModernBertForTokenClassification" and _labels(tree) in (RTD_LABELS, ENERGY_LABELS):
         architecture = MODERN_DISCRIMINATOR
     if ARCHITECTURES[architecture].family == "recurrent":

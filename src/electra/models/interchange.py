@@ -1,6 +1,7 @@
 """Weights under our names and under transformers', by reversible tables.
 
-Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*`, `classification_head.*` ...
+Our state is that of one encoder and at most one head: `encoder.*` and `mlm_head.*`, `rtd_head.*`, ...,
+or the decoder on it, `decoder.*`.
 Theirs is the state dict of one of `ARCHITECTURES`. A table says for each of our modules which of theirs it is; where it is
 several (our fused qkv), their tensors lie one above the other in ours. Three heads differ in shape and are converted:
 
@@ -56,6 +57,14 @@ _ELECTRA_MLM: Table = {
     "mlm_head": ("generator_lm_head",),
 }
 _ELECTRA_CAUSAL: Table = {name.replace("mlm", "causal"): theirs for name, theirs in _ELECTRA_MLM.items()}
+_ELECTRA_DECODER: Table = {
+    **{f"decoder.encoder.{ours}": tuple(f"decoder.electra.{name}" for name in theirs) for ours, theirs in _CLASSIC.items()},
+    **{name.replace("mlm_head", "decoder.head"): (f"decoder.{theirs}",) for name, (theirs,) in _ELECTRA_MLM.items()},
+    **{f"decoder.cross.*.{ours}": tuple(f"decoder.electra.encoder.layer.*.crossattention.{name}" for name in theirs)
+       for ours, theirs in (("query", ("self.query",)), ("key_value", ("self.key", "self.value")),
+                            ("Wo", ("output.dense",)), ("norm", ("output.LayerNorm",)))},
+    "decoder.enc_to_dec_proj": ("enc_to_dec_proj",),
+}  # fmt: skip
 _ELECTRA_RTD: Table = {
     "rtd_head.dense": ("discriminator_predictions.dense",),
     "rtd_head.output": ("discriminator_predictions.dense_prediction",),
@@ -123,6 +132,8 @@ _RECURRENT_HEADS: Mapping[str, Table] = {
 MODERN_DISCRIMINATOR = "ModernBertForTokenClassification (discriminator)"
 #: a causal language model of the modern family: transformers has no class for it, and this name says so
 MODERN_CAUSAL = "ElectraModernForCausalLM"
+#: an encoder and a decoder with cross attention, of ELECTRA both
+ENCODER_DECODER = "EncoderDecoderModel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +176,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ElectraForCausalLM": Architecture(
         family="classic", prefix="electra.", head=_ELECTRA_CAUSAL,
         tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+    ),
+    ENCODER_DECODER: Architecture(
+        family="classic", prefix="encoder.", head=_ELECTRA_DECODER,
+        tied={"decoder.generator_lm_head.weight": "decoder.electra.embeddings.word_embeddings.weight"},
     ),
     "ElectraForSequenceClassification": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CLASSIFICATION),
     "ElectraForMultipleChoice": Architecture(family="classic", prefix="electra.", head=_ELECTRA_CHOICE),

@@ -1,6 +1,7 @@
 """A model directory: what goes from stage to stage and to the world.
 
     config.json model.safetensors   main network under transformers' names: AutoModel and friends load it
+    generation_config.json          of a sequence-to-sequence model: what transformers' `generate` has to know
     discriminator/                  modern, with an RTD head: ModernBertForTokenClassification; the main weights are then the
                                     bare encoder, whose head would collide with those of later tasks
     generator/                      the generator with its head, so that anyone can go on with the pre-training
@@ -31,9 +32,11 @@ from torch import Tensor, nn
 
 from electra import storage
 from electra.errors import ElectraError
-from electra.models import hf_config, sentence_transformers
+from electra.models import encoder_decoder, hf_config, sentence_transformers
 from electra.models.classic import ClassicConfig
+from electra.models.decoder import Decoder
 from electra.models.encoder import Encoder, EncoderConfig, build_encoder
+from electra.models.generation import GenerationHead
 from electra.models.heads import (
     CausalHead,
     ChoiceHead,
@@ -74,7 +77,7 @@ No class of transformers has this encoder, a convolution with LSTMs: `AutoModel`
 """
 
 TaskHead = ClassificationHead | TwoLayerHead | TokenHead | SpanHead
-Head = MlmHead | RtdHead | TaskHead
+Head = MlmHead | RtdHead | TaskHead | Decoder
 #: heads on the main encoder that a class of transformers has: prefix of our names, and ending of theirs
 _HEADS: Mapping[type[nn.Module], tuple[str, str]] = {
     MlmHead: ("mlm_head", "ForMaskedLM"),
@@ -121,7 +124,7 @@ class ModelDir:
         encoder: the main encoder, `encoder.config` its sizes.
         mlm_head, rtd_head, energy_head, causal_head: the heads of pre-training on the main encoder; it has one at most.
         task_head: the head of a task that it has, if a class of transformers has such a one.
-        own_head: the weights of any other task's head, for the task to make a head of.
+        own_head: the weights of any other task's head, a decoder's among them, for the task to make a head of.
         generator: the generator beside it.
         noise: the noise model beside an energy head.
         labels: names of the task head's outputs.
@@ -212,6 +215,9 @@ def _write_main(
     prefix = _prefix(encoder)
     if isinstance(head, EnergyHead):
         labels = hf_config.ENERGY_LABELS
+    if isinstance(head, GenerationHead) and prefix == "Electra":
+        encoder_decoder.write(directory, encoder, head)
+        return False
     if isinstance(head, RtdHead) and prefix == "ModernBert":
         _write_network(directory, "ModernBertModel", encoder)
         _write_network(directory / "discriminator", MODERN_DISCRIMINATOR, encoder, head, labels)
@@ -304,7 +310,7 @@ def load_model_dir(path: Path) -> ModelDir:
         rtd_head=head if isinstance(head, RtdHead) and not isinstance(head, EnergyHead) else None,
         energy_head=head if isinstance(head, EnergyHead) else None,
         task_head=head if isinstance(head, TaskHead) else None,
-        own_head=_read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None,
+        own_head=_own_head(path, head),
         labels=main.labels,
         problem=main.problem,
         generator=Generator(encoder=beside.encoder, mlm_head=beside.head)
@@ -314,6 +320,12 @@ def load_model_dir(path: Path) -> ModelDir:
         task=_read_json(task) if task.is_file() else None,
         dropped=main.dropped,
     )
+
+
+def _own_head(path: Path, head: nn.Module | None) -> dict[str, Tensor] | None:
+    if isinstance(head, Decoder):
+        return {f"decoder.{name}": tensor for name, tensor in head.state_dict().items()}
+    return _read_tensors(path / _OWN_HEAD) if (path / _OWN_HEAD).is_file() else None
 
 
 def network_fingerprint(path: Path) -> str:
@@ -414,6 +426,9 @@ def _empty_head(prefix: str, config: EncoderConfig, outputs: int, tree: Mapping[
             return TokenHead(config, outputs, _classifier_dropout(tree))
         case "span_head":
             return SpanHead(config, _classifier_dropout(tree))
+        case "decoder":
+            assert isinstance(config, ClassicConfig)
+            return encoder_decoder.decoder_of(tree, where, config)
         case _:
             raise AssertionError(f"no head is called {prefix}")
 

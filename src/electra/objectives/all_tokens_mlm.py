@@ -28,12 +28,12 @@ from electra.config import STRICT
 from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
 from electra.models.model_dir import Provenance, save_model_dir
+from electra.models.vocabulary import Guess, guess_in_parts
 from electra.nn.layers import initialise
 from electra.objectives.detection import corrupt
 from electra.objectives.masked import MaskedLanguageModel, encoder_figures, encoder_totals, fill, sampling_noise, totals_of
 from electra.objectives.networks import Networks
 from electra.objectives.replace_mlm import Tying
-from electra.objectives.vocabulary import Guess, guess_in_parts
 from electra.train.health import mlm_figures
 
 

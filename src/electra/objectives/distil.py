@@ -41,10 +41,10 @@ from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.model_dir import Provenance, save_model_dir
+from electra.models.vocabulary import guess
 from electra.objectives.masked import Filled, MaskedLanguageModel, masked_text, totals_of
 from electra.objectives.networks import Networks
 from electra.objectives.soft_targets import divergence
-from electra.objectives.vocabulary import guess
 from electra.train.health import mlm_figures
 
 #: whether a step is one update from text and teacher, or two

@@ -41,10 +41,10 @@ from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.two_tower import TwoTower
+from electra.models.vocabulary import Guess, guess_in_parts
 from electra.objectives.detection import Discriminator
 from electra.objectives.masked import sampling_noise
 from electra.objectives.networks import Networks
-from electra.objectives.vocabulary import Guess, guess_in_parts
 from electra.train.health import mlm_figures, mlm_totals, rtd_figures, rtd_totals
 
 

@@ -17,7 +17,7 @@ from electra.contracts import Batch, Layout, Noise
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import CausalHead, MlmHead
-from electra.objectives.vocabulary import Guess, guess
+from electra.models.vocabulary import Guess, guess
 from electra.train.health import mlm_totals
 
 

@@ -1,7 +1,7 @@
 """Texts in, drafts out: what a model directory that can write says behind a prompt, or of a source text.
 
 `load_writer(path)` takes a causal language model; its prompts are the beginnings of texts, and a prompt without a token is the
-beginning of any. A `Writer` with a `read` has an encoder too: its texts are sources, of which the decoder then writes.
+beginning of any. Or it takes a model of task `generate`: then the texts are sources, which its encoder reads (`Writer.read`).
 
 A prompt is text: `[SEP]` or `[MASK]` written in it are these characters. One that is too long for the positions that are left
 beside the new tokens loses its beginning, which is counted. A stop string ends a draft as soon as it stands at its end, and is
@@ -14,17 +14,26 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from electra.contracts import Example
+from electra.data.loader import collate
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Signs, Stop, generate, stream
+from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Stop, generate, stream
+from electra.models.generation import GenerationHead, signs_of
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.models.recurrent import RecurrentEncoder
+from electra.predict.predictor import Predictor, load
+from electra.tasks.common import TaskNetwork
+from electra.tasks.generate import Generate
 from electra.text.tokenizer import Tokenizer, well_formed
 from electra.text.written import UNFINISHED, Growing, written
 
 #: hypotheses that are written at the same time
 _TOGETHER = 64
+_NOTHING = Hypothesis(tokens=(), log_probability=0.0, score=0.0, ended="end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +90,7 @@ class Writer:
 
     def __init__(self, decoder: Decoder, tokenizer: Tokenizer, read: Read | None = None) -> None:
         self.decoder, self.tokenizer, self.read = decoder, tokenizer, read
-        unknown = range(tokenizer.vocab_size, decoder.encoder.config.vocab_size)
-        never = {tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.mask_id, *unknown}
-        self.signs = Signs(start=tokenizer.cls_id, end=tokenizer.sep_id, never=tuple(sorted(never)))
+        self.signs = signs_of(tokenizer, decoder.encoder.config.vocab_size)
 
     @property
     def positions(self) -> int:
@@ -106,6 +113,8 @@ class Writer:
             memory, prefixes, cut = self._given(some, config)
             found = generate(self.decoder, memory, prefixes, _seeded(config, first), self.signs, stops)
             for text, prefix, truncated, hypotheses in zip(some, prefixes, cut, found, strict=True):
+                if self.read is not None and not text.strip():
+                    hypotheses = [_NOTHING]  # from a source without text, as task `generate` has it
                 yield [self._draft(text, prefix, truncated, one, stop) for one in hypotheses]
 
     def stream(self, text: str, config: DecodingConfig, stop: Sequence[str] = ()) -> Generator[str, None, Ended]:
@@ -187,6 +196,8 @@ def load_writer(path: str | Path) -> Writer:
             the weights; and those of `load_model_dir`.
     """
     model = load_model_dir(Path(path))
+    if model.task is not None and model.task.get("type") == "generate":
+        return _from_sources(load(path))
     if model.causal_head is None:
         what, mend = _other(model)
         raise ElectraError("E-M625", str(path), f"is {what}, which does not write", mend)
@@ -198,6 +209,23 @@ def load_writer(path: str | Path) -> Writer:
         raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
                            "bring the tokenizer that belongs to the weights")  # fmt: skip
     return Writer(Decoder(model.encoder, model.causal_head).eval(), tokenizer)
+
+
+def _from_sources(predictor: Predictor) -> Writer:
+    """The writer of a sequence-to-sequence model."""
+    task, network = predictor.task, predictor.network
+    assert isinstance(task, Generate)
+    assert isinstance(network, TaskNetwork)
+    assert isinstance(network.head, GenerationHead)
+
+    @torch.inference_mode()
+    def read(texts: Sequence[str]) -> Sources:
+        rows = [task.encode(Example(text=text))[0] for text in texts]
+        batch = collate(rows, max(len(row.tokens) for row in rows), task.pad_id)
+        hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
+        return Sources(memory=Memory.of(hidden, batch.layout), truncated=[row.truncated for row in rows])
+
+    return Writer(network.head.decoder.eval(), task.tokenizer, read)
 
 
 def _other(model: ModelDir) -> tuple[str, str]:

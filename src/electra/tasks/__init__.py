@@ -18,6 +18,7 @@ from electra.tasks.classify import ClassifyConfig
 from electra.tasks.correct import CorrectConfig
 from electra.tasks.embed import EmbedConfig
 from electra.tasks.fill_mask import FillMaskConfig
+from electra.tasks.generate import GenerateConfig
 from electra.tasks.multilabel import MultilabelConfig
 from electra.tasks.own import TaskSettings, own_task
 from electra.tasks.regression import RegressionConfig
@@ -28,7 +29,15 @@ from electra.tasks.span import SpanConfig
 from electra.tasks.tag import TagConfig
 
 _Trainable = (
-    ClassifyConfig | MultilabelConfig | RegressionConfig | TagConfig | SpanConfig | RelationConfig | EmbedConfig | ChoiceConfig
+    ClassifyConfig
+    | MultilabelConfig
+    | RegressionConfig
+    | TagConfig
+    | SpanConfig
+    | RelationConfig
+    | EmbedConfig
+    | ChoiceConfig
+    | GenerateConfig
 )
 TrainableTaskConfig = Annotated[_Trainable, Field(discriminator="type")]
 UntrainedTaskConfig = ReplacedConfig | FillMaskConfig | ScoreConfig | CorrectConfig

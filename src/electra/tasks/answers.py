@@ -63,7 +63,7 @@ def alike(right: Sequence[str], given: str, unit: Pieces) -> tuple[float, float]
         given: an answer, "" for none.
         unit: what is compared.
     """
-    pieces = _words if unit == "words" else _characters
+    pieces = _words if unit == "words" else characters
     split = [pieces(answer) for answer in right]
     split = [answer for answer in split if answer] or [[]]
     ours = pieces(given)
@@ -74,7 +74,7 @@ def _words(answer: str) -> list[str]:
     return _ARTICLES.sub(" ", answer.lower().translate(_ASCII_PUNCTUATION)).split()
 
 
-def _characters(answer: str) -> list[str]:
+def characters(answer: str) -> list[str]:
     """Characters of scripts without spaces, words of others."""
     pieces: list[str] = []
     plain = answer.lower().strip().translate(_WITHOUT_CHINESE_PUNCTUATION)

@@ -22,11 +22,14 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from electra.errors import ElectraError
 from electra.storage import unwritable
+from electra.text.scripts import IDEOGRAPHS_AND_KANA
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_UNSPACED = f"[{IDEOGRAPHS_AND_KANA}\u3000-\u303f\uff01-\uff65]"
+_GAPS = re.compile(f"(?<={_UNSPACED}) | (?={_UNSPACED})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +90,12 @@ class Tokenizer:
         return self._plain.encode(well_formed(text), None if pair is None else well_formed(pair))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, without specials and with words put together again."""
-        return self.backend.decode([int(token) for token in ids])
+        """The text of `ids`, without specials and with words put together again.
+
+        WordPiece does not know where spaces were: there is none beside a character of Chinese or Japanese.
+        """
+        text = self.backend.decode([int(token) for token in ids])
+        return _GAPS.sub("", text) if isinstance(self.backend.model, models.WordPiece) else text
 
     def token_text(self, token_id: int) -> str:
         """One token as it stands in the vocabulary. Raises IndexError for an id outside of it."""

@@ -7,6 +7,7 @@
     tags       conll, spans, label_studio -> mentions          read_tags
     squad      questions about texts                           read_answers
     relations  two mentions and what is between them           read_relations
+    targets    texts and what is written from them             read_targets
     choices    multiple choice                                 read_choices
 
 Nothing is skipped or guessed silently: what cannot be understood is an error with file and line, what was inferred or mended
@@ -14,13 +15,14 @@ stands in `Reading.notes`.
 """
 
 from electra.tasks.readers.choices import read_choices
-from electra.tasks.readers.columns import Column, Columns, PairColumns, RelationColumns, TagColumns
+from electra.tasks.readers.columns import Column, Columns, PairColumns, RelationColumns, TagColumns, TargetColumns
 from electra.tasks.readers.relations import read_relations
 from electra.tasks.readers.squad import read_answers
 from electra.tasks.readers.tags import read_tags
+from electra.tasks.readers.targets import read_targets
 from electra.tasks.readers.texts import read_pairs, read_texts
 
 __all__ = [
-    "Column", "Columns", "PairColumns", "RelationColumns", "TagColumns", "read_answers", "read_choices",
-    "read_pairs", "read_relations", "read_tags", "read_texts",
+    "Column", "Columns", "PairColumns", "RelationColumns", "TagColumns", "TargetColumns", "read_answers", "read_choices",
+    "read_pairs", "read_relations", "read_tags", "read_targets", "read_texts",
 ]  # fmt: skip

@@ -74,6 +74,28 @@ class PairColumns:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetColumns:
+    """Which columns hold a text and what is to be written from it; see `readers.targets`.
+
+    Args:
+        text: the source; None = inferred, and then the target too.
+        target: what is to be written; a file without this column has sources alone.
+        format, encoding: as of `Columns`; `txt` has one source a line.
+    """
+
+    __pydantic_config__ = STRICT
+    text: Column | None = None
+    target: Column | None = None
+    format: Literal["tsv", "csv", "jsonl", "json", "parquet", "txt"] | None = None
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        check({"text": self.text, "target": self.target})
+        if self.target is not None and self.text is None:
+            raise ElectraError("E-C315", "columns.target", "names the target without the source", "name columns.text too")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TagColumns:
     """How a file holds tagged text; see `readers.tags`.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from electra.contracts import Noise
-from electra.objectives.vocabulary import Guess, guess
+from electra.models.vocabulary import Guess, guess
 
 #: the largest uniform number that `Noise` gives
 ALMOST_ONE = 1 - 2.0**-24
