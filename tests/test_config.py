@@ -185,6 +185,7 @@ def test_broken_toml_is_named(tmp_path: Path, content: bytes) -> None:
         ("way.line=3", "way.line", "known here: type, pace"),
         ("way=wlak", "way.type", "did you mean walk?"),
         ("way={type='fly'}", "way.type", "'fly' is not one of walk, ride"),
+        ("way={type=fly}", "way", "{type=fly} is no table in TOML; put quotes around its strings"),
         ("way=ride", "way.line", "add way.line="),
         ("days=three", "days", "integer, got 'three'"),
         ("days=1.5", "days", "got 1.5"),

@@ -215,3 +215,14 @@ def test_several_labels_and_numbers_are_shown_before_the_text(capsys: pytest.Cap
     print_prediction("two", {"labels": [], "scores": {"a": 0.1}})
     print_prediction("three", {"score": 3.25})
     assert capsys.readouterr().out.splitlines() == ["a 0.900  b 0.500  one", "-  two", "3.250  three"]
+
+
+def test_only_odd_tokens_have_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    tokens = [{"token": "a", "start": 0, "end": 1, "score": -0.01, "doubt": 0.01},
+              {"token": "b", "start": 2, "end": 3, "score": -0.9, "doubt": 0.6}]  # fmt: skip
+    print_prediction("a b", {"method": "rtd", "score": -0.91, "tokens": tokens}, colour=True)
+    shown = capsys.readouterr().out.splitlines()[0]
+    assert shown.startswith("-0.910  a ")
+    assert "\x1b" in shown
+    print_prediction("", {"method": "rtd", "score": 0.0, "tokens": []}, colour=True)
+    assert len(capsys.readouterr().out.splitlines()) == 1

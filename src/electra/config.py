@@ -341,6 +341,9 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
         tags = [tag for variant in _variants(annotation) if (tag := _tag(variant))]
         given = value.get("type") if isinstance(value, dict) else value
         near = difflib.get_close_matches(str(given), tags, n=1)
+        if str(given).startswith("{"):  # a shell has eaten the quotes
+            return ElectraError("E-C004", where, f"{given} is no table in TOML",
+                                "put quotes around its strings, and around the whole: 'a={type=\"b\"}'")  # fmt: skip
         return ElectraError("E-C004", ".".join([*path, "type"]), f"{given!r} is not one of {', '.join(tags)}",
                             f"did you mean {near[0]}?" if near else "choose one of them")  # fmt: skip
     return ElectraError("E-C004", where, f"{problem['msg']}, got {problem['input']!r}", "give a value of that kind")

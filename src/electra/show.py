@@ -65,6 +65,8 @@ def _print_tokens(console: Console, text: str, output: Mapping[str, Any]) -> Non
     for piece, odd in pieces(text, [(token["start"], token["end"], token[doubt]) for token in output["tokens"]]):
         line.append(piece, style="" if odd is None else _DOUBT_STYLES[oddity(odd)])
     console.print(line)
+    if not output["tokens"]:
+        return
     doubts = sorted(output["tokens"], key=lambda token: -float(token[doubt]))[:3]
     console.print(Text("   " + "  ".join(f"{token['token']} {token['score']:.2f}" for token in doubts), style="dim"))
 
@@ -97,4 +99,4 @@ _ENTITY_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 #: from plain over yellow to red as a token looks odder
-_DOUBT_STYLES = ("green", "yellow", "black on yellow", "bold white on red")
+_DOUBT_STYLES = ("", "yellow", "black on yellow", "bold white on red")

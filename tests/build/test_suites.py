@@ -95,6 +95,9 @@ def test_suites_that_are_none(place: Path, encoder_dir: Path) -> None:
         (place / "broken.toml").write_text(text, encoding="utf-8")
         with pytest.raises(ElectraError, match="E-C586"):
             run_suite(encoder_dir, str(place / "broken.toml"), settings(place))
+    (place / "broken.toml").write_text('[tasks.a]\ntrain = "a.tsv"\ntest = "a.tsv"\n', encoding="utf-8")
+    with pytest.raises(ElectraError, match=r"E-C586 .*broken\.toml: recipe: is required"):
+        run_suite(encoder_dir, str(place / "broken.toml"), settings(place))
 
 
 @pytest.mark.parametrize("name", list(shipped_suites()))

@@ -138,8 +138,8 @@ def test_the_scorer_follows_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        (["data=pairs", "scorer=ngram"], "E-C581"),
-        (["data=pairs", "scorer=pll", "text=t.txt"], "E-C581"),
+        (["data=pairs", "scorer=ngram"], "E-C581 text: .* add text=FILE"),
+        (["data=pairs", "scorer=pll", "text=t.txt"], "E-C581 text: .* leave it out"),
         (["data=pairs", "scorer=ngram", "text=t.txt", "order=1"], "E-C581"),
         (["data=pairs", "scores=rtd"], "E-C004"),
     ],
@@ -153,6 +153,8 @@ def test_bad_data(tmp_path: Path) -> None:
     data = write(tmp_path / "pairs", PAIRS)
     with pytest.raises(ElectraError, match="E-C581"):
         evaluate_blimp(None, BlimpConfig(data=data))
+    with pytest.raises(ElectraError, match=r"E-C581 .*scorer=ngram counts words and asks no model; leave it out"):
+        evaluate_blimp(tmp_path, BlimpConfig(data=data, scorer="ngram", text=tmp_path))
     (data / "agreement.jsonl").write_text('{"sentence_good": "a", "linguistics_term": "x", "UID": "y"}\n', encoding="utf-8")
     with pytest.raises(ElectraError, match=r"E-D583 .*agreement.jsonl:1.*sentence_bad"):
         read_pairs(data)

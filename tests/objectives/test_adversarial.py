@@ -29,7 +29,9 @@ from electra.objectives.adversarial import (
     relaxed_sample,
 )
 from electra.objectives.detection import Discriminator, corrupt, detect
+from electra.objectives.electric import ElectricConfig
 from electra.objectives.masked import fill
+from electra.objectives.rtd import RtdConfig
 from electra.train.checkpoint import Checkpoints, own_tensors
 from electra.train.loop import Training, train
 from electra.train.machine import StopFlag
@@ -331,6 +333,8 @@ def test_figures(training_of: Build) -> None:
         ("E-C520", lambda: GumbelSoftmaxConfig(temperature=0.0)),
         ("E-C521", lambda: AdversarialConfig(mle_weight=-1.0)),
         ("E-C521", lambda: AdversarialConfig(weight=-1.0)),
+        ("E-C521", lambda: RtdConfig(weight=-1.0)),
+        ("E-C521", lambda: ElectricConfig(weight=-1.0)),
         ("E-C522", lambda: AdversarialConfig(generator_every=2, discriminator_every=2)),
         ("E-C522", lambda: AdversarialConfig(generator_every=0)),
     ],

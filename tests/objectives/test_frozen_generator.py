@@ -143,6 +143,12 @@ def test_a_first_phase_needs_a_model() -> None:
 # -- the cache ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_cache_that_is_a_file_is_told_before_the_first_step(build: Callable[..., Training], tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("mine", encoding="utf-8")
+    with pytest.raises(ElectraError, match=r"E-R002 .*cache: cannot be written: it is no directory"):
+        build(f"phases.rtd.objective.cache={tmp_path / 'cache'}")
+
+
 @pytest.mark.parametrize("recipe", ["test-classic", "test-modern"])
 def test_a_second_run_takes_its_samples_from_the_first(build: Callable[..., Training], tmp_path: Path, recipe: str) -> None:
     """Exactly those, without running the generator; and both are what a run without cache computes."""

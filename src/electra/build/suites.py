@@ -155,6 +155,8 @@ def _read(path: Path) -> Suite:
         suite = build(Suite, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ElectraError("E-C586", str(path), f"not valid TOML: {error}", "mend the file") from None
+    except ElectraError as error:  # of the file, not of the command line
+        raise ElectraError("E-C586", f"{path}: {error.where}", error.cause, error.fix) from None
     if not suite.tasks:
         raise ElectraError("E-C586", str(path), "it has no tasks", "give it [tasks.NAME] with train, test and settings")
     return suite

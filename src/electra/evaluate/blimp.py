@@ -61,8 +61,12 @@ class BlimpConfig:
 
     def __post_init__(self) -> None:
         if (self.text is not None) != self.counts_words:
-            raise ElectraError("E-C581", "text", "is what scorer=unigram and scorer=ngram are counted in, and no other is",
-                               "give both or neither")  # fmt: skip
+            if self.counts_words:
+                raise ElectraError(
+                    "E-C581", "text", f"scorer={self.scorer} counts in a text, and none was given", "add text=FILE"
+                )
+            raise ElectraError("E-C581", "text", "only scorer=unigram and scorer=ngram count in a text",
+                               "leave it out, or give one of these scorers")  # fmt: skip
         if not 2 <= self.order <= 5 or (self.limit is not None and self.limit < 1) or self.resamples < 0:
             raise ElectraError("E-C581", "suite=blimp", f"order {self.order}, limit {self.limit}, resamples {self.resamples}",
                                "order is 2 to 5, limit at least 1, resamples at least 0")  # fmt: skip
@@ -100,8 +104,10 @@ def evaluate_blimp(model: Path | None, config: BlimpConfig) -> dict[str, Any]:
             `log_probabilities`.
     """
     if (model is None) != config.counts_words:
-        raise ElectraError("E-C581", "suite=blimp", f"scorer={config.scorer or 'rtd'} needs a model, and unigram and ngram "
-                           "need none", "give a model, or scorer=ngram text=FILE")  # fmt: skip
+        if config.counts_words:
+            raise ElectraError("E-C581", str(model), f"scorer={config.scorer} counts words and asks no model", "leave it out")
+        raise ElectraError("E-C581", "suite=blimp", f"scorer={config.scorer or 'rtd'} needs a model",
+                           "give a model, or scorer=ngram text=FILE")  # fmt: skip
     sets = read_pairs(config.data, config.limit)
     texts = [text for each in sets for pair in each.pairs for text in pair]
     name, scores = _scores(model, texts, config)

@@ -30,6 +30,7 @@ Method = Literal["rtd", "rtd-mean", "rtd-min", "pll"]
 #: tokens of a batch
 _BATCH_TOKENS = 4096
 Tokens = tuple[int, ...]
+_OTHER_MODEL = "use another scorer, or a model that has one"
 
 
 def text_scores(model: ModelDir, texts: Sequence[str], method: Method) -> list[float]:
@@ -53,7 +54,7 @@ def text_scores(model: ModelDir, texts: Sequence[str], method: Method) -> list[f
 
 def _rtd(model: ModelDir, rows: Sequence[Tokens], method: Method) -> list[float]:
     if model.rtd_head is None:
-        raise ElectraError("E-M582", str(model.path), f"has no discriminator head, which {method} needs", "use scorer=pll")
+        raise ElectraError("E-M582", str(model.path), f"has no discriminator head, which {method} needs", _OTHER_MODEL)
     found = list[float]()
     for some in _batches(rows, len):
         hidden = _hidden(model.encoder, torch.tensor(some))
@@ -92,7 +93,7 @@ def _language_model(model: ModelDir) -> tuple[Encoder, MlmHead]:
         return model.encoder, model.mlm_head
     if model.generator is not None:
         return model.generator.encoder, model.generator.mlm_head
-    raise ElectraError("E-M582", str(model.path), "has no masked language model, which pll needs", "use scorer=rtd")
+    raise ElectraError("E-M582", str(model.path), "has no masked language model, which pll needs", _OTHER_MODEL)
 
 
 def _hidden(encoder: Encoder, tokens_BL: Tensor, at: Tensor | None = None) -> Tensor:

@@ -43,7 +43,7 @@ from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.two_tower import TwoTower
 from electra.models.vocabulary import Guess, guess_in_parts
 from electra.objectives.detection import Discriminator
-from electra.objectives.masked import sampling_noise
+from electra.objectives.masked import require_weight, sampling_noise
 from electra.objectives.networks import Networks
 from electra.train.health import mlm_figures, mlm_totals, rtd_figures, rtd_totals
 
@@ -63,6 +63,7 @@ class ElectricConfig:
     masking: MaskingConfig = field(default_factory=MaskingConfig)
 
     def __post_init__(self) -> None:
+        require_weight(self.weight)
         if self.masking.with_replacement or self.masking.mask_token_rate != MaskingConfig.mask_token_rate:
             raise ElectraError("E-C560", "objective.masking", "electric puts no [MASK] anywhere and draws a position once",
                                "leave out mask_token_rate and with_replacement")  # fmt: skip

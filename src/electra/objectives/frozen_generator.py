@@ -73,8 +73,12 @@ class FrozenGeneratorConfig:
 
         Raises:
             ElectraError: E-M451 the generator has another tokenizer, E-M510 it is no masked language model, E-M511 it is
-                made for shorter texts.
+                made for shorter texts, E-R002 the cache's place is a file.
         """
+        if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
+            raise ElectraError(
+                "E-R002", str(self.cache), "cannot be written: it is no directory", "give objective.cache another"
+            )
         discriminator, frozen = networks.discriminator(self.masking.rate), self._frozen(networks)
         return FrozenGenerator(discriminator, frozen, self, networks)
 

@@ -28,6 +28,7 @@ from electra.objectives.masked import (
     MaskedLanguageModel,
     fill,
     require_temperature,
+    require_weight,
     sampling_noise,
     temperature_at,
     totals_of,
@@ -65,6 +66,7 @@ class RtdConfig:
             raise ElectraError("E-C430", "objective.shared_layers", f"is {self.shared_layers} while tying is {self.tying!r}",
                                'give both tying="bottom-layers" and a positive number of layers, or neither')  # fmt: skip
         require_temperature(self.temperature, self.temperature_decay)
+        require_weight(self.weight)
 
     def build(self, networks: Networks) -> Rtd:
         discriminator, generator = networks.discriminator(self.masking.rate), networks.generator_model()
