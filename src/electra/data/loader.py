@@ -253,7 +253,11 @@ class PretrainLoader:
             "drawn": index, "drawn_weight": drawn.weight, "is_mask": drawn.is_mask,
             "candidates": grid.flat(allowed), "draw_rate": grid.flat(np.where(allowed, rate_B1, 0).astype(np.float32)),
         }  # fmt: skip
-        counts = {"candidates": allowed.sum(), "drawn": drawn.weight.sum(), "continued": (grid.real & ~grid.first).sum()}
+        continued = grid.real & ~grid.first
+        counts = {
+            "candidates": allowed.sum(), "drawn": drawn.weight.sum(), "continued": continued.sum(),
+            "drawn_continued": (drawn.weight * np.take_along_axis(continued, drawn.positions, axis=1)).sum(),
+        }  # fmt: skip
         return grid.batch(targets, {name: float(count) for name, count in counts.items()}), noise
 
 

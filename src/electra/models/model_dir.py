@@ -145,6 +145,16 @@ class ModelDir:
     task: Mapping[str, Any] | None = None
     dropped: tuple[str, ...] = ()
 
+    @property
+    def masked_model(self) -> Generator | None:
+        """The masked language model: the generator, else the main network with that head; None = there is none.
+
+        Where there are both, only the generator has learnt to read [MASK].
+        """
+        if self.generator is not None or self.mlm_head is None:
+            return self.generator
+        return Generator(encoder=self.encoder, mlm_head=self.mlm_head)
+
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the directory; of a `generator` without one, that of the directory around it.
 
@@ -317,8 +327,8 @@ def load_model_dir(path: Path) -> ModelDir:
 
 
 def network_fingerprint(path: Path) -> str:
-    """Of the main network of a directory, its sizes and its weights; what is missing counts as such."""
-    files = path / "config.json", path / "model.safetensors"
+    """Of the main network of a directory and its generator, sizes and weights; what is missing counts as such."""
+    files = (place / name for place in (path, path / "generator") for name in ("config.json", "model.safetensors"))
     return " ".join(storage.file_hash(file) if file.is_file() else "missing" for file in files)
 
 

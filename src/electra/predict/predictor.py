@@ -29,7 +29,7 @@ from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
-from electra.tasks.common import EncodedExamples, check_length, masked_model, rows_of, saved_network
+from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
 from electra.tasks.correct import CorrectConfig
 from electra.tasks.embed import EmbedConfig
 from electra.tasks.fill_mask import FillMaskConfig, FillMaskNetwork
@@ -261,7 +261,7 @@ def _discriminator(model: ModelDir, config: ReplacedConfig | CorrectConfig) -> R
 
 
 def _generator(model: ModelDir, config: FillMaskConfig | CorrectConfig, tokenizer: Tokenizer) -> FillMaskNetwork:
-    masked = masked_model(model)
+    masked = model.masked_model
     if masked is None:
         raise _lacks(model, config.type, "generator or masked language model")
     return FillMaskNetwork(masked.encoder, masked.mlm_head, tokenizer.mask_id, config.top_k)
