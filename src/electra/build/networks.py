@@ -114,7 +114,7 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
 
 
 def read_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
-    """Of what the objectives of a run read besides its text and is in no checkpoint, by "teacher of PHASE", "fakes of PHASE"."""
+    """Of what objectives read besides the text of the run, and no checkpoint has; by "teacher of PHASE", "fakes of PHASE"."""
     found = dict[str, str]()
     for name, config in objectives.items():
         if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher):

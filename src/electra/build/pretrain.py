@@ -26,9 +26,9 @@ from electra.build.networks import (
     build_objective,
     initial_source,
     kept_samples,
+    read_fingerprints,
     require_first_model,
     resolve_encoder,
-    read_fingerprints,
 )
 from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, DefaultType, fingerprint, to_tree

@@ -172,12 +172,21 @@ def load(
     config = _config(model, task, settings or {}) if task is None or isinstance(task, str) else task
     if columns:
         config = _with_columns(config, columns)
+    return predictor_of(model, config)
+
+
+def predictor_of(model: ModelDir, config: AnyTaskConfig) -> Predictor:
+    """The predictor of a loaded model directory.
+
+    Raises:
+        ElectraError: of those of `load` all that have to do with the network.
+    """
     tokenizer = model.tokenizer()
     predictor, encoders = _pair(model, config, tokenizer)
     for encoder in encoders:
         check_length(predictor.task, encoder)
         if tokenizer.vocab_size > encoder.config.vocab_size:
-            raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
+            raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
                                f"{encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
     return predictor
 
