@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Losses, Noise, Objective, Packed, Phase, Term
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.metrics import binned_auc, entropy
