@@ -36,7 +36,8 @@ class Batch:
             filled up with 0; `drawn_weight` float [B, K], 1 where `drawn` counts; `is_mask` bool [B, K], becomes [MASK];
             `candidates` bool as tokens, where may be drawn; `draw_rate` float as tokens, the probability with which it was.
         counts: what the losses of this micro-batch are divided by, by name, known before any forward pass:
-            `rows`, `tokens` (real ones), `continued` (not the first of their document), `candidates`, `drawn`, `examples` ...
+            `rows`, `tokens` (real ones), `continued` (the token before is of the same document), `candidates`, `drawn`,
+            `drawn_continued`, `examples` ...
     """
 
     tokens: Tensor

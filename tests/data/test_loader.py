@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra.contracts import Encoded, Packed
-from electra.data.loader import ExampleLoader, PretrainLoader, collate, in_order
+from electra.data.grid import collate
+from electra.data.loader import ExampleLoader, PretrainLoader, in_order
 from electra.data.masking import MaskingConfig, SpanUnit, TokenUnit, WordUnit
 from electra.data.mixture import Mixture, Source
 from electra.data.pairs import PairRows, PairRowsConfig

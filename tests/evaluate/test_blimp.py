@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from electra.cli import app
 from electra.config import load
+from electra.contracts import Padded
 from electra.errors import ElectraError
-from electra.evaluate import pair_scores
-from electra.evaluate.blimp import BlimpConfig, compared, evaluate_blimp, read_pairs
-from electra.evaluate.pair_scores import text_scores
+from electra.evaluate.blimp import BlimpConfig, compared, evaluate_blimp, read_pairs, text_scores
 from electra.models.classic import ClassicConfig
-from electra.models.encoder import build_encoder
-from electra.models.heads import MlmHead, RtdHead
+from electra.models.encoder import Encoder, build_encoder
+from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir, Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.text.train_tokenizer import train as train_tokenizer
@@ -84,6 +84,12 @@ def test_floors_accuracies_and_permutations(tmp_path: Path) -> None:
     assert "interval" not in trigrams["all"]
 
 
+def hidden_of(encoder: Encoder, tokens: Tensor) -> Tensor:
+    layout = Padded(segments=torch.zeros_like(tokens), whole=True)
+    found: Tensor = encoder(tokens, torch.arange(tokens.shape[1])[None], torch.zeros_like(tokens), layout)
+    return found
+
+
 @pytest.mark.parametrize("family", ["classic", "modern"])
 def test_the_formulas(family: str, tmp_path: Path) -> None:
     model, text = model_dir(family, tmp_path / "model"), "the dog barks"
@@ -91,37 +97,37 @@ def test_the_formulas(family: str, tmp_path: Path) -> None:
     assert model.rtd_head is not None
     assert model.generator is not None
     with torch.inference_mode():
-        z = model.rtd_head(pair_scores._hidden(model.encoder, torch.tensor([ids])))[0, 1:-1]
+        z = model.rtd_head(hidden_of(model.encoder, torch.tensor([ids])))[0, 1:-1]
         original = torch.log(1 - torch.sigmoid(z.double()))
         total = 0.0
         for place in range(1, len(ids) - 1):
             masked = torch.tensor([ids])
             masked[0, place] = TOKENIZER.mask_id
             generator = model.generator
-            hidden = pair_scores._hidden(generator.encoder, masked)[0]
+            hidden = hidden_of(generator.encoder, masked)[0]
             logits = generator.mlm_head(hidden, generator.encoder.embeddings.table)
             total += float(torch.log_softmax(logits, -1)[place, ids[place]])
-    for method, expected in (("rtd", original.sum()), ("rtd-mean", original.mean()), ("rtd-min", original.min())):
-        assert text_scores(model, [text], method) == pytest.approx([float(expected)], rel=1e-5)  # type: ignore[arg-type]
+    for reduce, expected in (("sum", original.sum()), ("mean", original.mean()), ("min", original.min())):
+        assert text_scores(model, [text], "rtd", reduce) == pytest.approx([float(expected)], rel=1e-5)  # type: ignore[arg-type]
     assert text_scores(model, [text], "pll") == pytest.approx([total], rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
-def test_a_score_belongs_to_its_sentence_alone(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_belongs_to_its_sentence_alone(family: str, tmp_path: Path) -> None:
     """Whatever is scored beside it, and in whatever order; far closer than what counts as a tie."""
     model = model_dir(family, tmp_path / "model")
     texts = [text for some in PAIRS.values() for pair in some for text in pair] + ["", "the dog barks at the dog . " * 2]
 
     def scores(texts: Sequence[str]) -> list[list[float]]:
-        return [text_scores(model, texts, "rtd"), text_scores(model, texts, "pll")]
+        return [text_scores(model, texts, "rtd"), text_scores(model, texts, "pll"), text_scores(model, texts, "pll-word-l2r")]
 
     together = scores(texts)
     assert [list(reversed(each)) for each in scores(texts[::-1])] == together
-    monkeypatch.setattr(pair_scores, "_BATCH_TOKENS", 8)
-    for one, other in zip(together, scores(texts), strict=True):
+    alone = [[score for [score] in each] for each in zip(*(scores([text]) for text in texts), strict=True)]
+    for one, other in zip(together, alone, strict=True):
         assert other == pytest.approx(one, rel=1e-6, abs=1e-6)
     assert together[0][len(PAIRS["agreement"]) * 2 + 4] == together[0][len(PAIRS["agreement"]) * 2 + 5]  # same tokens
-    assert together[0][-2] == together[1][-2] == 0
+    assert [each[-2] for each in together] == [0, 0, 0]
 
 
 def test_the_scorer_follows_the_model(tmp_path: Path) -> None:
@@ -129,10 +135,26 @@ def test_the_scorer_follows_the_model(tmp_path: Path) -> None:
     model_dir("modern", tmp_path / "both")
     assert evaluate_blimp(tmp_path / "both", BlimpConfig(data=data))["scorer"] == "rtd"
     assert evaluate_blimp(tmp_path / "both" / "generator", BlimpConfig(data=data))["scorer"] == "pll"
-    with pytest.raises(ElectraError, match="E-M582"):
+    by_word = evaluate_blimp(tmp_path / "both", BlimpConfig(data=data, scorer="pll-word-l2r", reduce="mean"))
+    assert by_word["scorer"] == "pll-word-l2r-mean"
+    with pytest.raises(ElectraError, match="E-M310"):
         evaluate_blimp(tmp_path / "both" / "generator", BlimpConfig(data=data, scorer="rtd"))
     limited = evaluate_blimp(tmp_path / "both", BlimpConfig(data=data, limit=1))
     assert limited["all"]["pairs"] == 3
+
+
+def test_energies_score_sentences(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    encoder, head = build_encoder(CONFIGS["modern"]), EnergyHead(CONFIGS["modern"])
+    save_model_dir(
+        tmp_path / "model", encoder=encoder, head=head, provenance=Provenance(tokenizer=TOKENIZER, card=lambda: "# A model\n")
+    )
+    found = evaluate_blimp(tmp_path / "model", BlimpConfig(data=write(tmp_path / "pairs", PAIRS)))
+    assert found["scorer"] == "electric"
+    with torch.inference_mode():
+        energies = head(hidden_of(encoder.eval(), torch.tensor([TOKENIZER.encode("a cat sleeps .").ids])))[0, 1:-1]
+    [score] = text_scores(load_model_dir(tmp_path / "model"), ["a cat sleeps ."], "electric")
+    assert score == pytest.approx(-float(energies.sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +163,7 @@ def test_the_scorer_follows_the_model(tmp_path: Path) -> None:
         (["data=pairs", "scorer=ngram"], "E-C581 text: .* add text=FILE"),
         (["data=pairs", "scorer=pll", "text=t.txt"], "E-C581 text: .* leave it out"),
         (["data=pairs", "scorer=ngram", "text=t.txt", "order=1"], "E-C581"),
+        (["data=pairs", "scorer=ngram", "text=t.txt", "reduce=mean"], "E-C581"),
         (["data=pairs", "scores=rtd"], "E-C004"),
     ],
 )
@@ -160,7 +183,9 @@ def test_bad_data(tmp_path: Path) -> None:
         read_pairs(data)
     with pytest.raises(ElectraError, match="E-D583"):
         read_pairs(tmp_path)
-    long = write(tmp_path / "long", {"long": [("dog " * 60, "cat")]})
-    model_dir("classic", tmp_path / "model")
-    with pytest.raises(ElectraError, match="E-D584"):
-        evaluate_blimp(tmp_path / "model", BlimpConfig(data=long))
+
+
+def test_a_long_sentence_is_read_in_windows(tmp_path: Path) -> None:
+    model = model_dir("classic", tmp_path / "model")
+    one, other = text_scores(model, ["dog " * 60, "dog " * 59 + "cat"], "rtd")
+    assert one != other

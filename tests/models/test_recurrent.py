@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from electra.contracts import Example, Noise, Order, Packed, Padded
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.encoder import GeneratorConfig, build_encoder, generator_config
 from electra.models.heads import ClassificationHead

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.contracts import Batch, Noise, Padded, Phase
+from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog
 from electra.models.classic import ClassicConfig, ClassicEncoder
@@ -337,6 +338,7 @@ def test_figures(training_of: Build) -> None:
         ("E-C521", lambda: ElectricConfig(weight=-1.0)),
         ("E-C522", lambda: AdversarialConfig(generator_every=2, discriminator_every=2)),
         ("E-C522", lambda: AdversarialConfig(generator_every=0)),
+        ("E-C560", lambda: AdversarialConfig(masking=MaskingConfig(with_replacement=True))),
     ],
 )
 def test_settings_that_make_no_sense(code: str, build: Callable[[], object]) -> None:

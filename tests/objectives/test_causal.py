@@ -85,6 +85,15 @@ def test_a_masked_step_says_one_position_earlier(training: Training) -> None:
     torch.testing.assert_close(objective(batch, noise, MASKED).terms["masked"].total, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_masked_step_divides_by_what_it_says(training_of: Build) -> None:
+    """Where a row begins within a document, nobody can say its first token; it is drawn all the same."""
+    rate = "phases.rtd.objective.masking.rate=1.0"
+    objective, batch, noise = parts(training_of("test-modern", *SETTINGS, "rows={type='packed',length=16}", rate))
+    losses = objective(batch, noise, MASKED)
+    count = batch.counts[losses.terms["masked"].unit]
+    assert int(losses.totals["masked_tokens"]) == count < batch.counts["drawn"]
+
+
 def test_what_is_exported_is_a_causal_model(training: Training, tmp_path: Path) -> None:
     objective, _, _ = parts(training)
     objective.export(tmp_path / "model")

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from electra.build.networks import PretrainInitConfig, build_objective
 from electra.contracts import Batch, Losses, Noise
+from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.models.encoder import GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.models.vocabulary import guess_in_parts
 from electra.objectives.electric import Electric, ElectricConfig, replace_drawn
+from electra.objectives.fixed_generator import FixedGeneratorConfig
 from electra.objectives.networks import Networks
 from electra.tasks.score import METHODS, ScoreNetwork
 from electra.train.checkpoint import Checkpoints, State
@@ -212,12 +214,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(training_of: Build, tmp_path: Pa
         assert torch.equal(tensor, before[name]), name
 
 
-def test_masks_and_repetitions_are_refused() -> None:
-    from electra.data.masking import MaskingConfig
-
+@pytest.mark.parametrize("config", [ElectricConfig, FixedGeneratorConfig])
+def test_masks_and_repetitions_are_refused(config: type[ElectricConfig | FixedGeneratorConfig]) -> None:
     for wrong in (MaskingConfig(mask_token_rate=1.0), MaskingConfig(with_replacement=True)):
         with pytest.raises(ElectraError, match="E-C560"):
-            ElectricConfig(masking=wrong)
+            config(masking=wrong)
 
 
 # -- tables, model directories ------------------------------------------------------------------------------------------

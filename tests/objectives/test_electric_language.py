@@ -117,8 +117,9 @@ def test_energies_are_the_probabilities_of_the_language(known: Known, train_on: 
 
 
 def test_energies_approach_the_probabilities_of_the_language(known: Known, train_on: Trained) -> None:
-    """A fifth of the steps; measured: rank .88, errors of .41 and .17 nats."""
-    score = learnt(known, train_on, "modern", "1e-2", 150)
+    """An eighth of the steps."""
+    score = learnt(known, train_on, "modern", "1e-2", 100)
+    print(score)
     assert score.rank >= 0.8
     assert score.error <= 0.55
     assert score.usual <= 0.25

@@ -133,6 +133,18 @@ def test_what_does_not_fit_is_refused(
         assert caught.value.code == code
 
 
+def test_of_two_masked_language_models_the_one_that_reads_masks_fills(
+    training_of: Callable[..., Training], tmp_path: Path
+) -> None:
+    """The encoder that Replace MLM trains has never seen [MASK]."""
+    source = training_of("test-modern", "phases.rtd.objective.type=replace-mlm")
+    source.objective.export(tmp_path / "model")
+    frozen = ("phases.rtd.objective=frozen-generator", f"phases.rtd.objective.generator={tmp_path / 'model'}")
+    t = training_of("test-modern", *frozen)
+    expected = source.objective.networks["generator"].state_dict()["head.dense.weight"]
+    assert torch.equal(t.module.state_dict()["generator.model.head.dense.weight"], expected)
+
+
 def test_a_first_phase_needs_a_model() -> None:
     with pytest.raises(ElectraError, match="E-C510"):
         load(PretrainRecipe, ["test-classic"], ["corpus.path=c", "run.dir=r", *FROZEN])

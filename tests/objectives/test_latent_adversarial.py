@@ -11,7 +11,7 @@ import torch
 
 from electra.build.finetune_settings import FinetuneOptimizerConfig
 from electra.contracts import Batch, Example, Noise
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import electra
+from electra.build.networks import read_fingerprints
 from electra.contracts import Batch, Noise, Padded
 from electra.errors import ElectraError, Preempted
 from electra.models.encoder import GeneratorConfig
@@ -273,8 +274,27 @@ def test_a_frozen_generator_is_not_trained(training_of: Build, tmp_path: Path) -
     assert isinstance(t.objective, RealOrFake)
     assert not t.objective.generator.training
     t.objective.export(tmp_path / "detector")
-    with pytest.raises(ElectraError, match="E-M540"):
+    with pytest.raises(ElectraError, match="E-M510"):
         training_of("test-modern", *FAKES, f"phases.rtd.objective.frozen={tmp_path / 'detector'}")
+
+
+def test_a_frozen_generator_has_room_for_the_rows(training_of: Build, tmp_path: Path) -> None:
+    short = ("phases.rtd.objective.type=mlm", "encoder.max_position_embeddings=40", *CLASSIC)
+    training_of("test-classic", *short).objective.export(tmp_path / "model")
+    given = (*FAKES, *CLASSIC, f"phases.rtd.objective.frozen={tmp_path / 'model'}")
+    with pytest.raises(ElectraError, match=r"E-M511.*encoder.max_position_embeddings=40"):
+        training_of("test-classic", *given)
+
+
+def test_other_fakes_are_another_run(tokenizer_dir: Path, tmp_path: Path) -> None:
+    """What is compared when a run is resumed changes with the corpus of fakes."""
+    found = []
+    for number, text in enumerate(["the reader opens a letter", "a student opens a gate"]):
+        (tmp_path / "fakes.txt").write_text(text, encoding="utf-8")
+        corpora.build([tmp_path / "fakes.txt"], load(tokenizer_dir), tmp_path / f"fakes{number}")
+        found.append(read_fingerprints({"rtd": RealOrFakeConfig(fakes=tmp_path / f"fakes{number}")}))
+    assert found[0].keys() == found[1].keys() == {"fakes of rtd"}
+    assert found[0] != found[1]
 
 
 # -- the detector -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from electra.contracts import Batch, Example, Noise, Objective, Phase
-from electra.data.loader import ExampleLoader, collate
+from electra.data.grid import collate
+from electra.data.loader import ExampleLoader
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import Encoder, build_encoder

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from electra.contracts import Example
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
 from electra.models.decoding import DecodingConfig, Signs, generate

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from electra.contracts import Example
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.model_dir import Provenance

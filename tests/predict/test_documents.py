@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from electra import cli
 from electra.contracts import Example
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.contracts import Batch, Encoded, Example, Padded, Prediction
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder

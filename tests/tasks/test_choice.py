@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from electra.contracts import Batch, Example, TrainableTask
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file, examination
 from electra.models.classic import ClassicConfig

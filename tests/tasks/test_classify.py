@@ -10,7 +10,7 @@ import torch
 
 from electra.config import to_tree
 from electra.contracts import Example, Judgement, Prediction
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.examine import confusion, figures
 from electra.models.classic import ClassicConfig

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import electra
 from electra.contracts import Batch, Example, Judgement, Padded, TrainableTask
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file, examination
 from electra.models import sentence_transformers

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 import electra
 from electra.build import finetune
 from electra.contracts import Example
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file
 from electra.models.classic import ClassicConfig

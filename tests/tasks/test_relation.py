@@ -16,7 +16,7 @@ from electra.build.sweep import finetune
 from electra.cli import app
 from electra.config import load as load_recipe
 from electra.contracts import Example, Judgement, Prediction
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.examine import confusion
 from electra.evaluate.run import evaluate_file

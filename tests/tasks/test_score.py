@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from electra.contracts import Batch, Encoded, Example, Padded
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from electra.contracts import Batch, Encoded, Example, Judgement, Packed
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.run import examination
 from electra.models.classic import ClassicConfig

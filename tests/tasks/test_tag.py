@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from electra.contracts import Encoded, Example, Judgement, Mention, Prediction, Unit
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.evaluate.examine import confusion, figures
 from electra.tasks import bio, task_config

@@ -29,6 +29,7 @@ from electra.objectives.networks import AnyEncoderConfig, Frequencies, Networks,
 from electra.objectives.real_or_fake import RealOrFake, RealOrFakeConfig
 from electra.objectives.replace_mlm import ReplaceMlm, ReplaceMlmConfig
 from electra.objectives.rtd import Rtd, RtdConfig
+from electra.text.corpus import Corpus
 from electra.text.tokenizer import Tokenizer
 
 
@@ -112,13 +113,15 @@ def initial_source(init: InitConfig, config: AnyEncoderConfig, tokenizer: Tokeni
     return source
 
 
-def teacher_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
-    """Of the model directories that the objectives of a run learn from, by "teacher of PHASE"."""
-    return {
-        f"teacher of {name}": network_fingerprint(config.teacher.path)
-        for name, config in objectives.items()
-        if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher)
-    }
+def read_fingerprints(objectives: Mapping[str, ObjectiveConfig]) -> dict[str, str]:
+    """Of what objectives read besides the text of the run, and no checkpoint has; by "teacher of PHASE", "fakes of PHASE"."""
+    found = dict[str, str]()
+    for name, config in objectives.items():
+        if isinstance(config, DistilConfig) and isinstance(config.teacher, ModelTeacher):
+            found[f"teacher of {name}"] = network_fingerprint(config.teacher.path)
+        if isinstance(config, RealOrFakeConfig) and config.fakes is not None:
+            found[f"fakes of {name}"] = Corpus(config.fakes).fingerprint
+    return found
 
 
 def build_objective(

@@ -26,9 +26,9 @@ from electra.build.networks import (
     build_objective,
     initial_source,
     kept_samples,
+    read_fingerprints,
     require_first_model,
     resolve_encoder,
-    teacher_fingerprints,
 )
 from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, DefaultType, fingerprint, to_tree
@@ -187,7 +187,7 @@ class Setting:
         self.corpora = Corpora(recipe.corpus, recipe.rows, recipe.run.seed, words=self.needs_words)
         self.tokenizer = self.corpora.tokenizer
         self.encoder = resolve_encoder(recipe.encoder, self.tokenizer, recipe.rows.length)
-        self.fingerprints = self.corpora.fingerprints | teacher_fingerprints({n: p.objective for n, p in self.phases.items()})
+        self.fingerprints = self.corpora.fingerprints | read_fingerprints({n: p.objective for n, p in self.phases.items()})
 
     def verify(self) -> None:
         """Read all shards and compare their hashes, for a run that is resumed: a corpus's fingerprint is its manifest's.

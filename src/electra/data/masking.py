@@ -126,6 +126,14 @@ class MaskingConfig:
             cause = f"a {self.unit.type} is drawn once or not at all"
             raise ElectraError("E-C245", "masking.with_replacement", cause, "leave it out, or draw tokens: masking.unit=token")
 
+    def require_once(self, objective: str, *, masks: bool = True) -> None:
+        """Raises E-C560 for what `objective` cannot follow: draws with replacement, since a token that it puts in has to stand
+        there as it was drawn, and, unless it `masks`, a share that becomes [MASK]."""
+        if self.with_replacement:
+            raise ElectraError("E-C560", "masking.with_replacement", f"{objective} draws a position once", "leave it out")
+        if not masks and self.mask_token_rate != MaskingConfig.mask_token_rate:
+            raise ElectraError("E-C560", "masking.mask_token_rate", f"{objective} puts no [MASK] anywhere", "leave it out")
+
     @property
     def needs_words(self) -> bool:
         """Whether drawing asks where words begin."""

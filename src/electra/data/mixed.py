@@ -16,7 +16,8 @@ from typing import NoReturn
 import numpy as np
 
 from electra.contracts import Batch, Noise
-from electra.data.loader import ExampleLoader, bucket, collate
+from electra.data.grid import collate
+from electra.data.loader import ExampleLoader, bucket
 from electra.errors import ElectraError
 
 

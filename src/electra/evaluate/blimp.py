@@ -13,6 +13,7 @@ resampled pairs, resampled within each set, since the sets are what BLiMP is mad
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ import numpy.typing as npt
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.evaluate.ngram import log_probabilities
-from electra.evaluate.pair_scores import Method, text_scores
-from electra.models.model_dir import load_model_dir
+from electra.models.model_dir import ModelDir, load_model_dir
+from electra.predict.predictor import predictor_of
+from electra.tasks.score import METHODS, MethodName, Reduction, ScoreConfig
 
 #: scores that differ by less than this share of their size are equal
 TOLERANCE = 1e-6
@@ -43,8 +45,9 @@ class BlimpConfig:
 
     Args:
         data: a folder of .jsonl files, a set each.
-        scorer: what scores a sentence: `rtd`, `rtd-mean`, `rtd-min` by the discriminator, `pll` by a masked language model;
-            None = `rtd` of a model with a discriminator, else `pll`; without a model, `unigram` or `ngram` of `text`.
+        scorer: what scores a sentence: a method of the task `score`; None = `rtd` of a model with a discriminator, `electric`
+            of one with energies, else `pll`; without a model, `unigram` or `ngram` of `text`.
+        reduce: what makes a score of a sentence from those of its tokens, where a model scores them.
         text: what `unigram` and `ngram` are counted in.
         order: n of `ngram`, 2 to 5.
         limit: pairs of a set that are looked at, the first ones; None = all.
@@ -53,7 +56,8 @@ class BlimpConfig:
 
     __pydantic_config__ = STRICT
     data: Path
-    scorer: Literal["rtd", "rtd-mean", "rtd-min", "pll", "unigram", "ngram"] | None = None
+    scorer: MethodName | Literal["unigram", "ngram"] | None = None
+    reduce: Reduction = "sum"
     text: Path | None = None
     order: int = 3
     limit: int | None = None
@@ -67,6 +71,8 @@ class BlimpConfig:
                 )
             raise ElectraError("E-C581", "text", "only scorer=unigram and scorer=ngram count in a text",
                                "leave it out, or give one of these scorers")  # fmt: skip
+        if self.counts_words and self.reduce != "sum":
+            raise ElectraError("E-C581", "reduce", f"scorer={self.scorer} adds up words", "leave it out")
         if not 2 <= self.order <= 5 or (self.limit is not None and self.limit < 1) or self.resamples < 0:
             raise ElectraError("E-C581", "suite=blimp", f"order {self.order}, limit {self.limit}, resamples {self.resamples}",
                                "order is 2 to 5, limit at least 1, resamples at least 0")  # fmt: skip
@@ -100,8 +106,8 @@ def evaluate_blimp(model: Path | None, config: BlimpConfig) -> dict[str, Any]:
         model: None for a scorer that counts words.
 
     Raises:
-        ElectraError: E-C581 a model and a scorer that do not go together; as `read_pairs`, `text_scores`, `load_model_dir` and
-            `log_probabilities`.
+        ElectraError: E-C581 a model and a scorer that do not go together; as `read_pairs`, `load_model_dir`, `predictor_of`
+            and `log_probabilities`.
     """
     if (model is None) != config.counts_words:
         if config.counts_words:
@@ -187,11 +193,37 @@ def _scores(model: Path | None, texts: Sequence[str], config: BlimpConfig) -> tu
         assert config.text is not None
         order = 1 if config.scorer == "unigram" else config.order
         return f"{order}-gram of {config.text.name}", log_probabilities(config.text, texts, order)
-    loaded = load_model_dir(model)
-    method: Method = "pll" if loaded.rtd_head is None else "rtd"
-    if config.scorer is not None and config.scorer != "unigram" and config.scorer != "ngram":
-        method = config.scorer
-    return method, text_scores(loaded, texts, method)
+    loaded, scorer = load_model_dir(model), config.scorer
+    if scorer is None:
+        scorer = "rtd" if loaded.rtd_head is not None else "electric" if loaded.energy_head is not None else "pll"
+    assert scorer != "unigram", "it needs no model"
+    assert scorer != "ngram", "it needs no model"
+    name = scorer if config.reduce == "sum" else f"{scorer}-{config.reduce}"
+    return name, text_scores(loaded, texts, scorer, config.reduce)
+
+
+def text_scores(model: ModelDir, texts: Sequence[str], method: MethodName, reduce: Reduction = "sum") -> list[float]:
+    """The score of each text by the task `score`, in order; texts longer than the network's positions are read in windows.
+
+    It depends on the text alone, so that equal texts tie: those of the same tokens are scored once, and rows that go through
+    the network together have the same length, so there is no padding.
+
+    Raises:
+        ElectraError: as `predictor_of`.
+    """
+    longest = model.encoder.config.max_position_embeddings
+    predictor = predictor_of(model, ScoreConfig(method=method, reduce=reduce, max_length=longest))
+    tokenizer = model.tokenizer()
+    # what belongs to a word is seen in the text, not in its tokens
+    by_words = METHODS[method].masks == "word-l2r"
+    keys = [(tuple(tokenizer.encode_literally(text).ids), text if by_words else "") for text in texts]
+    different = dict(zip(keys, texts, strict=True))
+    found = dict[tuple[tuple[int, ...], str], float]()
+    for _, alike in itertools.groupby(sorted(different, key=lambda key: (len(key[0]), key)), key=lambda key: len(key[0])):
+        some = list(alike)
+        scored = predictor.predict(different[key] for key in some)
+        found |= {key: float(str(each.output["score"])) for key, each in zip(some, scored, strict=True)}
+    return [found[key] for key in keys]
 
 
 def _mean(parts: Sequence[npt.NDArray[np.bool_]]) -> float:

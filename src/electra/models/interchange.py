@@ -7,7 +7,7 @@ several (our fused qkv), their tensors lie one above the other in ours. Three he
 
     rtd, modern              one row (w, b) <-> a token classifier with two labels, rows 0 and (w, b): softmax = sigmoid
     classification, choice;  one layer <-> the two of ElectraForSequenceClassification and ElectraForMultipleChoice, see
-        classic              `_two_layers`; two of a classifier that were not made so are a `two_layer_head`
+        classic              `two_layers.py`; two of a classifier that were not made so are a `two_layer_head`
     output tables            tied to the token table: not written; accepted when they are equal to it
 
 The recurrent family has no class there: its "classes" are names of our own format, and its tables leave names as they are.
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from electra.errors import ElectraError
+from electra.models.two_layers import TWO_LAYERS, one_layer, two_layers
 
 State = dict[str, Tensor]
 Family = Literal["classic", "modern", "recurrent"]
@@ -271,7 +272,7 @@ def from_transformers(tensors: Mapping[str, Tensor], architecture: str, where: s
 def head_of(state: Mapping[str, Tensor], architecture: str) -> str | None:
     """What our names of the head of `architecture` begin with; `state`, imported, says which of two it is."""
     prefixes = {ours.split(".")[0] for ours in ARCHITECTURES[architecture].head}
-    one = _TWO_LAYERS["ElectraForSequenceClassification"].one
+    one = TWO_LAYERS["ElectraForSequenceClassification"].one
     return "classification_head" if f"{one}.weight" in state else next(iter(prefixes), None)
 
 
@@ -331,8 +332,8 @@ def _reshape_heads(state: State, architecture: str) -> State:
     if architecture == MODERN_DISCRIMINATOR:
         for name in ("rtd_head.output.weight", "rtd_head.output.bias"):
             state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    if architecture in _TWO_LAYERS and f"{(names := _TWO_LAYERS[architecture]).one}.weight" in state:
-        two = _two_layers(state, names)
+    if architecture in TWO_LAYERS and f"{(names := TWO_LAYERS[architecture]).one}.weight" in state:
+        two = two_layers(state, names)
         state = {name: tensor for name, tensor in state.items() if not name.startswith(names.one)} | two
     return state
 
@@ -345,81 +346,14 @@ def _restore_heads(state: State, architecture: str, where: str) -> State:
                 raise ElectraError("E-M212", where, f"{name} is not that of a classifier with two labels",
                                    "of this class, only discriminators (original, replaced) can be loaded")  # fmt: skip
             state[name] = rows[1:] - rows[:1]  # a softmax over two is a sigmoid of the difference
-    if architecture in _TWO_LAYERS:
-        names = _TWO_LAYERS[architecture]
+    if architecture in TWO_LAYERS:
+        names = TWO_LAYERS[architecture]
         head = {f"{module}.{leaf}" for module in (names.dense, names.output) for leaf in ("weight", "bias")}
         require_names({name: tensor for name, tensor in state.items() if name in head}, head, architecture, where)
-        one = _one_layer(state, names)
+        one = one_layer(state, names)
         if one is not None:
             state = {name: tensor for name, tensor in state.items() if name not in head} | one
         elif names.one == names.output:
             raise ElectraError("E-M212", where, "its head has two layers of its own",
                                "of this class, only heads that electra exported can be loaded")  # fmt: skip
     return state
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """Names here of a head that has one layer more in theirs: our one layer, and their two."""
-
-    one: str
-    dense: str
-    output: str
-
-
-_TWO_LAYERS = {
-    "ElectraForSequenceClassification": _Layers(
-        "classification_head.classifier", "two_layer_head.dense", "two_layer_head.classifier"
-    ),
-    "ElectraForMultipleChoice": _Layers("choice_head.classifier", "choice_head.widened", "choice_head.classifier"),
-}
-
-
-def _two_layers(state: Mapping[str, Tensor], names: _Layers) -> State:
-    """Our output layer (W, b) as dense -> GELU -> out_proj, exactly.
-
-    While there is room (2 * labels <= hidden), by gelu(z) - gelu(-z) = z: dense rows [W; -W; 0], out_proj [I, -I, 0]. With
-    more labels the hidden state itself is passed on, moved up to where GELU is the identity in fp32: dense (I, c), out_proj
-    (W, b - W c). c is beyond what the last LayerNorm can give: |weight| sqrt(D) + |bias| + 6.
-    """
-    weight_ND, bias_N = state[f"{names.one}.weight"], state[f"{names.one}.bias"]
-    labels, size = weight_ND.shape
-    if 2 * labels <= size:
-        spare = size - 2 * labels
-        eye, rest = torch.eye(labels), torch.zeros(labels, spare)
-        return {
-            f"{names.dense}.weight": torch.cat([weight_ND, -weight_ND, torch.zeros(spare, size)]),
-            f"{names.dense}.bias": torch.cat([bias_N, -bias_N, torch.zeros(spare)]),
-            f"{names.output}.weight": torch.cat([eye, -eye, rest], dim=1),
-            f"{names.output}.bias": torch.zeros(labels),
-        }
-    shift_D = _shift(state)
-    return {
-        f"{names.dense}.weight": torch.eye(size),
-        f"{names.dense}.bias": shift_D,
-        f"{names.output}.weight": weight_ND,
-        f"{names.output}.bias": (bias_N.double() - weight_ND.double() @ shift_D.double()).float(),
-    }
-
-
-def _one_layer(state: Mapping[str, Tensor], names: _Layers) -> State | None:
-    """The inverse of `_two_layers`; None for two layers that it did not make."""
-    wide_DD, wide_D = state[f"{names.dense}.weight"], state[f"{names.dense}.bias"]
-    out_ND, out_N = state[f"{names.output}.weight"], state[f"{names.output}.bias"]
-    labels, size = len(out_N), len(wide_D)
-    if (wide_DD.shape, out_ND.shape) != ((size, size), (labels, size)):
-        return None
-    if 2 * labels <= size:
-        found = {f"{names.one}.weight": wide_DD[:labels].clone(), f"{names.one}.bias": wide_D[:labels].clone()}
-    else:
-        bias_N = (out_N.double() + out_ND.double() @ wide_D.double()).float()
-        found = {f"{names.one}.weight": out_ND, f"{names.one}.bias": bias_N}
-    again = _two_layers({**state, **found}, names)
-    return found if all(torch.allclose(state[name], tensor, atol=1e-4) for name, tensor in again.items()) else None
-
-
-def _shift(state: Mapping[str, Tensor]) -> Tensor:
-    last = max(int(_template(name)[1]) for name in state if name.startswith("encoder.layers."))
-    weight_D, bias_D = state[f"encoder.layers.{last}.norm.weight"], state[f"encoder.layers.{last}.norm.bias"]
-    bound_D: Tensor = weight_D.abs() * len(weight_D) ** 0.5 + bias_D.abs()
-    return bound_D + 6.0

@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from electra.contracts import Batch, Layout, Padded
+from electra.contracts import Batch
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead
 
@@ -46,19 +46,8 @@ class TwoTower(nn.Module):
         given = batch.tokens, batch.positions, batch.types
         ltr_TD = self.ltr(*given, replace(batch.layout, order="forward")).flatten(0, -2)
         rtl_TD = self.rtl(*given, replace(batch.layout, order="backward")).flatten(0, -2)
-        follows_T1 = ~document_starts(batch.layout)[:, None]  # whether t - 1 is of the same document
+        follows_T1 = batch.layout.continued.view(-1, 1)
         none_1D, no_1 = ltr_TD.new_zeros(1, ltr_TD.shape[1]), follows_T1.new_zeros(1, 1)
         before_TD = torch.cat([none_1D, ltr_TD[:-1]]) * follows_T1
         behind_TD = torch.cat([rtl_TD[1:], none_1D]) * torch.cat([follows_T1[1:], no_1])
         return self.head.transform(torch.cat([before_TD, behind_TD], dim=-1))
-
-
-def document_starts(layout: Layout) -> Tensor:
-    """bool [T], flat: here begins a document, or what a row has of one, or padding."""
-    if isinstance(layout, Padded):
-        starts_BL = torch.ones_like(layout.segments, dtype=torch.bool)
-        starts_BL[:, 1:] = layout.segments[:, 1:] != layout.segments[:, :-1]
-        return starts_BL.view(-1)
-    starts_T = torch.zeros_like(layout.real)
-    starts_T[layout.cu_seqlens[:-1].long()] = True
-    return starts_T

@@ -102,6 +102,7 @@ class AdversarialConfig:
     masking: MaskingConfig = field(default_factory=MaskingConfig)
 
     def __post_init__(self) -> None:
+        self.masking.require_once(self.type)
         if self.mle_weight < 0 or self.weight < 0:
             raise ElectraError("E-C521", "objective", f"mle_weight {self.mle_weight:g} or weight {self.weight:g} is negative",
                                "give 0 or more")  # fmt: skip

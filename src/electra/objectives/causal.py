@@ -91,7 +91,7 @@ class Causal(nn.Module, Objective):
         total = (guessed.nll_N * weight_N).sum()
         right = (guessed.correct_N * weight_N).sum()
         figures = {"masked_loss": total.detach(), "masked_correct": right, "masked_tokens": weight_N.sum()}
-        return Losses(terms={"masked": Term(total=total, unit="drawn")}, totals=figures)
+        return Losses(terms={"masked": Term(total=total, unit="drawn_continued")}, totals=figures)
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
         """`lm_loss` and `masked_loss` in nats per token said, `perplexity` = exp(lm_loss); those of the steps there were."""

@@ -39,7 +39,6 @@ from electra.config import STRICT, DefaultType
 from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
-from electra.models.classic import ClassicConfig
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.vocabulary import guess
 from electra.objectives.masked import Filled, MaskedLanguageModel, masked_text, totals_of
@@ -114,29 +113,14 @@ class DistilConfig:
         """The objective.
 
         Raises:
-            ElectraError: E-M451 the teacher has another tokenizer, E-M550 no head, E-C556 too few positions.
+            ElectraError: as `Networks.trained`.
         """
         student = networks.main_language_model()
         if isinstance(self.teacher, AverageTeacher):
             teacher = frozen(copy.deepcopy(student), persistent=True)
         else:
-            with torch.device("cpu"):  # it is read, also where the student's networks are only measured
-                teacher = frozen(_loaded(self.teacher.path, networks), persistent=False)
+            teacher = frozen(networks.trained(self.teacher.path), persistent=False)
         return Distil(student, teacher, self, networks.tokenizer.mask_id, networks.provenance)
-
-
-def _loaded(path: Path, networks: Networks) -> MaskedLanguageModel:
-    """The teacher at `path`."""
-    source, longest = networks.other(path), networks.encoder.max_position_embeddings
-    if source.mlm_head is None:
-        raise ElectraError("E-M550", str(path), "the teacher has no masked language modelling head",
-                           "name a model that was trained by mlm, or the generator/ of one trained by rtd")  # fmt: skip
-    theirs = source.encoder.config
-    if isinstance(theirs, ClassicConfig) and theirs.max_position_embeddings < longest:
-        own = theirs.max_position_embeddings
-        raise ElectraError("E-C556", str(path), f"the teacher has {own} positions, the student {longest}",
-                           f"set encoder.max_position_embeddings={own}")  # fmt: skip
-    return MaskedLanguageModel(source.encoder, source.mlm_head)
 
 
 def frozen(model: MaskedLanguageModel, persistent: bool) -> MaskedLanguageModel:

@@ -38,7 +38,6 @@ from torch.nn import functional as F
 from electra.config import STRICT
 from electra.contracts import Batch, Losses, Noise, Objective, Phase, Term
 from electra.data.masking import MaskingConfig
-from electra.errors import ElectraError
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.two_tower import TwoTower
 from electra.models.vocabulary import Guess, guess_in_parts
@@ -64,9 +63,7 @@ class ElectricConfig:
 
     def __post_init__(self) -> None:
         require_weight(self.weight)
-        if self.masking.with_replacement or self.masking.mask_token_rate != MaskingConfig.mask_token_rate:
-            raise ElectraError("E-C560", "objective.masking", "electric puts no [MASK] anywhere and draws a position once",
-                               "leave out mask_token_rate and with_replacement")  # fmt: skip
+        self.masking.require_once(self.type, masks=False)
 
     def build(self, networks: Networks) -> Electric:
         energy, noise = networks.energy_model(), networks.noise_model()

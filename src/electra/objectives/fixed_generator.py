@@ -43,6 +43,9 @@ class FixedGeneratorConfig:
     distribution: Literal["unigram", "uniform"] = "unigram"
     masking: MaskingConfig = field(default_factory=MaskingConfig)
 
+    def __post_init__(self) -> None:
+        self.masking.require_once(self.type, masks=False)
+
     def build(self, networks: Networks) -> FixedGenerator:
         share_V = np.ones(networks.tokenizer.vocab_size)
         if self.distribution == "unigram":

@@ -32,7 +32,7 @@ from electra.errors import ElectraError
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.objectives.detection import Discriminator, figures_of, losses_of
 from electra.objectives.masked import MaskedLanguageModel, fill, require_temperature, sampling_noise, temperature_at
-from electra.objectives.networks import AnyEncoderConfig, Networks
+from electra.objectives.networks import Networks, no_language_model
 from electra.objectives.sample_cache import SampleCache, bytes_of, digest
 
 
@@ -72,8 +72,7 @@ class FrozenGeneratorConfig:
         """The objective.
 
         Raises:
-            ElectraError: E-M451 the generator has another tokenizer, E-M510 it is no masked language model, E-M511 it is
-                made for shorter texts, E-R002 the cache's place is a file.
+            ElectraError: as `Networks.trained`; E-R002 the cache's place is a file.
         """
         if self.cache is not None and self.cache.exists() and not self.cache.is_dir():
             raise ElectraError(
@@ -85,17 +84,9 @@ class FrozenGeneratorConfig:
     def _frozen(self, networks: Networks) -> Frozen:
         if self.generator is None:
             if networks.source is not None and networks.source.mlm_head is None:
-                raise _no_language_model(networks.source.path)
+                raise no_language_model(networks.source.path)
             return Frozen(networks.main_language_model())
-        other = networks.other(self.generator)
-        if other.mlm_head is not None:
-            model = MaskedLanguageModel(other.encoder, other.mlm_head)
-        elif other.generator is not None:
-            model = MaskedLanguageModel(other.generator.encoder, other.generator.mlm_head)
-        else:
-            raise _no_language_model(self.generator)
-        _require_room(self.generator, model.encoder.config, networks.encoder)
-        return Frozen(model)
+        return Frozen(networks.trained(self.generator))
 
 
 class Frozen(nn.Module):
@@ -202,22 +193,3 @@ class FrozenGenerator(nn.Module, Objective):
             generator=(model.encoder, model.head),
             provenance=self.provenance,
         )
-
-
-def _no_language_model(path: Path) -> ElectraError:
-    return ElectraError("E-M510", str(path), "it has no masked language modelling head, so it cannot fill anything in",
-                        "name one that has, such as the directory `generator` of a run's model")  # fmt: skip
-
-
-def _require_room(path: Path, generator: AnyEncoderConfig, encoder: AnyEncoderConfig) -> None:
-    """Raises E-M511 where the generator has learned fewer positions, or fewer types, than the rows may have."""
-    if generator.type != "classic":
-        return
-    least = {"max_position_embeddings": encoder.max_position_embeddings}
-    if encoder.type == "classic":
-        least["type_vocab_size"] = encoder.type_vocab_size
-    for name, wanted in least.items():
-        if getattr(generator, name) < wanted:
-            cause = f"the generator's {name} is {getattr(generator, name)}, the encoder's {wanted}"
-            fix = f"set encoder.{name}={getattr(generator, name)}, or take another generator"
-            raise ElectraError("E-M511", str(path), cause, fix)

@@ -17,7 +17,7 @@ from electra.contracts import Batch, Layout, Noise
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import CausalHead, MlmHead
-from electra.models.vocabulary import Guess, guess
+from electra.models.vocabulary import Guess, guess, guess_in_parts
 from electra.train.health import mlm_totals
 
 
@@ -52,7 +52,7 @@ class CausalLanguageModel(nn.Module):
         All tokens are of type 0, as those that it will generate.
         """
         hidden_ND = self.encoder(tokens, batch.positions, torch.zeros_like(batch.types), layout, at=position_N)
-        return guess(self.head.transform(hidden_ND), self.encoder.embeddings.table, self.head.bias, next_N)
+        return guess_in_parts(self.head.transform(hidden_ND), self.encoder.embeddings.table, self.head.bias, next_N)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from electra.errors import ElectraError
@@ -169,6 +170,28 @@ class Networks:
         """
         return speaking(path, self.tokenizer)
 
+    def trained(self, path: Path) -> MaskedLanguageModel:
+        """The masked language model of another model directory, as it is, for the rows of this run.
+
+        Raises:
+            ElectraError: E-M451 it has another tokenizer, E-M510 there is none, E-M511 it is made for shorter texts, or for
+                fewer types.
+        """
+        with torch.device("cpu"):  # it is read, also where what is trained is only measured
+            found = self.other(path).masked_model
+        if found is None:
+            raise no_language_model(path)
+        config = found.encoder.config
+        if isinstance(config, ClassicConfig):
+            least = {"max_position_embeddings": self.encoder.max_position_embeddings}
+            if isinstance(self.encoder, ClassicConfig):
+                least["type_vocab_size"] = self.encoder.type_vocab_size
+            for name, wanted in least.items():
+                if (given := getattr(config, name)) < wanted:
+                    raise ElectraError("E-M511", str(path), f"{name} is {given} there, the encoder's is {wanted}",
+                                       f"set encoder.{name}={given}, or name another model")  # fmt: skip
+        return MaskedLanguageModel(found.encoder, found.mlm_head)
+
     def _fill_generator(self, generator: MaskedLanguageModel, source: ModelDir) -> None:
         """First weights of the generator beside a loaded discriminator."""
         if source.generator is not None:
@@ -185,6 +208,11 @@ class Networks:
                 raise ElectraError("E-M452", self.init_generator, "it has no masked language modelling head",
                                    "name a generator's directory")  # fmt: skip
             _copy(generator.head, other.mlm_head, self.init_generator)
+
+
+def no_language_model(path: Path) -> ElectraError:
+    return ElectraError("E-M510", str(path), "it has no masked language modelling head, so it cannot say what stood anywhere",
+                        "name a model that was trained with mlm or rtd")  # fmt: skip
 
 
 def speaking(path: Path, tokenizer: Tokenizer) -> ModelDir:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from electra.config import STRICT, to_tree
 from electra.contracts import Batch, Encoded, Losses, Noise, Objective, Packed, Phase, Term
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.data.masking import MaskingConfig
 from electra.errors import ElectraError
 from electra.metrics import binned_auc, entropy
@@ -82,28 +82,22 @@ class RealOrFakeConfig:
             raise ElectraError("E-C541", "objective.fakes_share", cause, "give both: a corpus, and a share above 0, up to 1")
 
     def build(self, networks: Networks) -> RealOrFake:
+        """The objective.
+
+        Raises:
+            ElectraError: as `Networks.trained` and `FakeCorpus`.
+        """
         config = networks.encoder
         pooling: Literal["cls", "mean"] = "cls" if isinstance(config, ClassicConfig) else "mean"
         detector = Detector(networks.main_encoder(), ClassificationHead(config, len(LABELS), pooling=pooling))
         source = networks.source
         if source is not None and source.labels == LABELS and source.task_head is not None:
             detector.head.load_state_dict(source.task_head.state_dict())  # a detector that is trained further
-        generator = networks.generator_model() if self.frozen is None else _frozen(networks, self.frozen)
+        generator = networks.generator_model() if self.frozen is None else networks.trained(self.frozen)
         tokenizer = networks.tokenizer
         corpus = None if self.fakes is None else FakeCorpus(self.fakes, tokenizer)
         share = 0.5 if self.fakes_share is None else self.fakes_share
         return RealOrFake(generator, detector, self, Exhibition(tokenizer, corpus, share), networks.provenance)
-
-
-def _frozen(networks: Networks, path: Path) -> MaskedLanguageModel:
-    """The masked language model in a model directory: its own, or the generator beside it."""
-    source = networks.other(path)
-    if source.mlm_head is not None:
-        return MaskedLanguageModel(source.encoder, source.mlm_head)
-    if source.generator is None:
-        raise ElectraError("E-M540", str(path), "there is no masked language model in it to make fakes with",
-                           "name a model that was trained with mlm or rtd")  # fmt: skip
-    return MaskedLanguageModel(source.generator.encoder, source.generator.mlm_head)
 
 
 class Detector(nn.Module):

@@ -29,7 +29,7 @@ from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
-from electra.tasks.common import EncodedExamples, check_length, masked_model, rows_of, saved_network
+from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
 from electra.tasks.correct import CorrectConfig
 from electra.tasks.embed import EmbedConfig
 from electra.tasks.fill_mask import FillMaskConfig, FillMaskNetwork
@@ -173,12 +173,21 @@ def load(
     config = _config(model, task, settings or {}) if task is None or isinstance(task, str) else task
     if columns:
         config = _with_columns(config, columns)
+    return predictor_of(model, config)
+
+
+def predictor_of(model: ModelDir, config: AnyTaskConfig) -> Predictor:
+    """The predictor of a loaded model directory.
+
+    Raises:
+        ElectraError: of those of `load` all that have to do with the network.
+    """
     tokenizer = model.tokenizer()
     predictor, encoders = _pair(model, config, tokenizer)
     for encoder in encoders:
         check_length(predictor.task, encoder)
         if tokenizer.vocab_size > encoder.config.vocab_size:
-            raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
+            raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
                                f"{encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
     return predictor
 
@@ -262,7 +271,7 @@ def _discriminator(model: ModelDir, config: ReplacedConfig | CorrectConfig) -> R
 
 
 def _generator(model: ModelDir, config: FillMaskConfig | CorrectConfig, tokenizer: Tokenizer) -> FillMaskNetwork:
-    masked = masked_model(model)
+    masked = model.masked_model
     if masked is None:
         raise _lacks(model, config.type, "generator or masked language model")
     return FillMaskNetwork(masked.encoder, masked.mlm_head, tokenizer.mask_id, config.top_k)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from electra.contracts import Example
-from electra.data.loader import collate
+from electra.data.grid import collate
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.decoder import Decoder, Memory

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
-from electra.models.model_dir import Generator, ModelDir
+from electra.models.model_dir import ModelDir
 from electra.text.tokenizer import Tokenizer
 
 # -- examples -> numbers ------------------------------------------------------------------------------------------------
@@ -171,13 +171,6 @@ def tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
     """Id, start and end of each token of the text, specials included."""
     ids = np.concatenate([row.tokens[row.targets["keep"]] for row in rows]).tolist()
     return [(token, *characters) for token, characters in zip(ids, characters_of(rows), strict=True)]
-
-
-def masked_model(model: ModelDir) -> Generator | None:
-    """The masked language model of a directory: its generator, else its own network with that head; None = it has none."""
-    if model.generator is not None or model.mlm_head is None:
-        return model.generator
-    return Generator(encoder=model.encoder, mlm_head=model.mlm_head)
 
 
 class TaskNetwork(nn.Module):

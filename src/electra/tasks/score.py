@@ -43,7 +43,7 @@ from electra.contracts import Batch, Encoded, Example, Padded, Prediction, Readi
 from electra.models.encoder import Encoder
 from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir
-from electra.tasks.common import check_window, cut_windows, joined, masked_model, tokens_of, whole_text
+from electra.tasks.common import check_window, cut_windows, joined, tokens_of, whole_text
 from electra.tasks.readers import Columns, read_texts
 from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
@@ -235,7 +235,7 @@ def _energy(model: ModelDir) -> ScoreNetwork | None:
 
 
 def _masked_token(model: ModelDir) -> ScoreNetwork | None:
-    masked = masked_model(model)
+    masked = model.masked_model
     return None if masked is None else MaskedTokenNetwork(masked.encoder, masked.mlm_head)
 
 
