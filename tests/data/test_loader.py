@@ -115,6 +115,7 @@ def test_targets_and_counts_are_what_the_contract_says(loader):
             assert torch.equal(batch.layout.continued[:, 1:], follows & real[:, 1:])
             own = {"candidates": candidates.sum().item(), "drawn": weight.sum().item()}
             own["continued"] = batch.layout.continued.sum().item()
+            own["drawn_continued"] = (batch.layout.continued.view(-1)[drawn] * weight).sum().item()
             assert batch.counts == {"rows": 4, "tokens": real.sum().item(), **own}
             assert torch.equal(rate > 0, candidates)
             assert torch.allclose(rate.sum(1), weight.sum(1))
