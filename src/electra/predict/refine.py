@@ -35,7 +35,6 @@ from electra.tasks.common import cut_windows, joined, whole_text
 from electra.tasks.fill_mask import FillMask, FillMaskConfig
 from electra.tasks.replaced import Replaced
 from electra.text.tokenizer import SPECIAL_TOKENS, Tokenizer
-from electra.text.written import written
 
 #: share of a text's tokens that the first round of rewriting masks at most: as many as the generator is used to
 _SHARE = 0.15
@@ -195,8 +194,8 @@ def _spliced(tokenizer: Tokenizer, page: Page, changed: npt.NDArray[np.bool_]) -
 def _joined(out: str, tokenizer: Tokenizer, before: int, new: Sequence[int]) -> str:
     """`out` and behind it `new`, as they stand behind the token `before`."""
     continues = isinstance(tokenizer.backend.decoder, decoders.WordPiece) and tokenizer.token_text(new[0]).startswith("##")
-    first = written(tokenizer, [before])
-    piece = written(tokenizer, [before, *new])[len(first) :]
+    first = tokenizer.decode([before])
+    piece = tokenizer.decode([before, *new])[len(first) :]
     if continues:
         return out.rstrip() + piece.removeprefix("##")  # which stays where no word stands before
     return out + (piece.lstrip(" ") if not out or out[-1].isspace() else piece)

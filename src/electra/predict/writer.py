@@ -29,7 +29,7 @@ from electra.predict.predictor import Predictor, load
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate
 from electra.text.tokenizer import Tokenizer, well_formed
-from electra.text.written import UNFINISHED, Growing, written
+from electra.text.written import UNFINISHED, Growing
 
 #: hypotheses that are written at the same time
 _TOGETHER = 64
@@ -129,7 +129,7 @@ class Writer:
         memory, [prefix], _ = self._given([text], config)
         stops, growing, tokens = self._stops(stop), Growing(self.tokenizer, prefix), list(prefix)
         # a stop string may have begun in the prompt
-        whole = written(self.tokenizer, prefix)[-max(map(len, stop), default=1) :]
+        whole = self.tokenizer.decode(prefix)[-max(map(len, stop), default=1) :]
         begin = said = len(whole)
         for token in stream(self.decoder, memory, prefix, _seeded(config, 0), self.signs, stops):
             tokens.append(token)
@@ -173,14 +173,14 @@ class Writer:
             if not stop:
                 return False
             tail = tokens[-reach:]
-            before = written(self.tokenizer, tail[:-1]).rstrip(UNFINISHED)
-            return _stop_at(written(self.tokenizer, tail), len(before), stop) is not None
+            before = self.tokenizer.decode(tail[:-1]).rstrip(UNFINISHED)
+            return _stop_at(self.tokenizer.decode(tail), len(before), stop) is not None
 
         return ends
 
     def _draft(self, text: str, prefix: Sequence[int], truncated: int, found: Hypothesis, stop: Sequence[str]) -> Draft:
-        begin = len(written(self.tokenizer, prefix))
-        whole = written(self.tokenizer, found.tokens)
+        begin = len(self.tokenizer.decode(prefix))
+        whole = self.tokenizer.decode(found.tokens)
         end = _stop_at(whole, begin, stop) if found.ended == "stop" else None
         new = whole[begin:].rstrip(UNFINISHED) if end is None else whole[begin : max(begin, end)]
         generated = len(found.tokens) - len(prefix) + (found.ended == "end")

@@ -28,8 +28,9 @@ from electra.text.scripts import IDEOGRAPHS_AND_KANA
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_UNSPACED = f"[{IDEOGRAPHS_AND_KANA}\u3000-\u303f\uff01-\uff65]"
-_GAPS = re.compile(f"(?<={_UNSPACED}) | (?={_UNSPACED})")
+_WIDE = f"{IDEOGRAPHS_AND_KANA}\u3000-\u303f\uff00-\uffef\U00020000-\U000323af"
+#: a space beside a character of Chinese or Japanese, unless a letter of an alphabet is on its other side
+_NO_SPACE = re.compile(rf"(?<=[{_WIDE}]) (?=[{_WIDE}\W\d_])|(?<=[{_WIDE}\W\d_]) (?=[{_WIDE}])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +93,11 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without specials and with words put together again.
 
-        WordPiece does not know where spaces were: there is none beside a character of Chinese or Japanese.
+        WordPiece does not know where spaces were: one stands between its words, but none between two characters of Chinese or
+        Japanese, nor between one of these and a digit or a punctuation mark.
         """
         text = self.backend.decode([int(token) for token in ids])
-        return _GAPS.sub("", text) if isinstance(self.backend.model, models.WordPiece) else text
+        return _NO_SPACE.sub("", text) if isinstance(self.backend.decoder, decoders.WordPiece) else text
 
     def token_text(self, token_id: int) -> str:
         """One token as it stands in the vocabulary. Raises IndexError for an id outside of it."""
