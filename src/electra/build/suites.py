@@ -182,13 +182,12 @@ def _runs(model: Path, suite: Suite, config: SuiteConfig, others: Sequence[str])
     known, found = file_hash(weights) if weights.is_file() else "", list[_Run]()
     for name, task in suite.tasks.items():
         test = config.data / task.test
-        test_hash = file_hash(test)
+        train_hash, test_hash = file_hash(config.data / task.train), file_hash(test)
         for seed in range(config.run.seed, config.run.seed + config.seeds):
             recipe = load_recipe([suite.recipe], [
                 *task.settings, *others, f"init.from={model}", f"data.train={config.data / task.train}",
                 f"run.dir={config.run.dir / name / f'seed-{seed}'}", f"run.seed={seed}",
             ])  # fmt: skip
-            train_hash = file_hash(config.data / task.train)
             key = fingerprint([recipe_fingerprint(to_tree(recipe)), known, train_hash, test_hash])
             found.append(_Run(task=name, recipe=recipe, test=test, key=key))
     return found

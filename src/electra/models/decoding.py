@@ -200,7 +200,10 @@ class _Search:
     ) -> None:  # fmt: skip
         self.decoder, self.config, self.signs, self.stop = decoder, config, signs, stop
         self.prefixes = [list(prefix) for prefix in prefixes]
-        room = 1 + max(map(len, self.prefixes)) + config.max_new_tokens
+        longest = max(map(len, self.prefixes))
+        room = 1 + longest + config.max_new_tokens
+        #: from so many tokens on, neither a prefix nor the least length forbids any
+        self.unbound_from = longest + config.min_new_tokens
         self.state: State = decoder.start(memory, len(prefixes), room)
         self.device = self.state.own.device
         self.never = torch.tensor(signs.never, dtype=torch.int64, device=self.device)
@@ -226,6 +229,8 @@ class _Search:
         """-inf for what may not come next; what a prefix says comes with certainty."""
         scores_NV[:, self.never] = -torch.inf
         size = self.config.no_repeat_ngram_size
+        if not size and self.state.length > self.unbound_from:  # the state has the start, too
+            return scores_NV
         for number, row in enumerate(rows):
             if self.given(row):
                 scores_NV[number] = -torch.inf

@@ -42,7 +42,7 @@ from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.objectives.detection import Detected, Discriminator, corrupt, detect
-from electra.objectives.masked import Filled, MaskedLanguageModel, fill, sampling_noise, totals_of
+from electra.objectives.masked import Filled, MaskedLanguageModel, fill, require_weight, sampling_noise, totals_of
 from electra.objectives.networks import Networks
 from electra.train.health import mlm_figures, rtd_figures
 
@@ -103,9 +103,8 @@ class AdversarialConfig:
 
     def __post_init__(self) -> None:
         self.masking.require_once(self.type)
-        if self.mle_weight < 0 or self.weight < 0:
-            raise ElectraError("E-C521", "objective", f"mle_weight {self.mle_weight:g} or weight {self.weight:g} is negative",
-                               "give 0 or more")  # fmt: skip
+        require_weight(self.mle_weight, "mle_weight")
+        require_weight(self.weight)
         if sorted((self.generator_every, self.discriminator_every))[0] != 1:
             told = f"generator_every {self.generator_every} and discriminator_every {self.discriminator_every}"
             raise ElectraError(

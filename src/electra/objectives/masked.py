@@ -150,10 +150,10 @@ def require_temperature(first: float, decay: float) -> None:
         raise ElectraError("E-C431", "objective.temperature", "temperature and its decay must be positive", "use 1.0 and 0.1")
 
 
-def require_weight(weight: float) -> None:
-    """Raises E-C521 for a factor of a loss that would have it grow."""
+def require_weight(weight: float, name: str = "weight") -> None:
+    """Raises E-C521 for a factor of a loss, the setting `name`, that would have it grow."""
     if weight < 0:
-        raise ElectraError("E-C521", "objective.weight", f"{weight:g} is negative", "give 0 or more")
+        raise ElectraError("E-C521", f"objective.{name}", f"{weight:g} is negative", "give 0 or more")
 
 
 def sampling_noise(noise: Noise, batch: Batch) -> Tensor:

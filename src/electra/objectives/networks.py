@@ -101,20 +101,21 @@ class Networks:
         encoder = self.main_encoder()
         bias = 0.0 if isinstance(self.encoder, ClassicConfig) else math.log(prior / (1 - prior))
         head = RtdHead(self.encoder, bias)
-        if self.source is not None and self.source.rtd_head is not None:
-            head.load_state_dict(self.source.rtd_head.state_dict())
-        elif self.source is not None:
-            self.warn("E-M454", f"{self.source.path} has no discriminator head: a fresh one is trained")
+        self._fill_head(head, None if self.source is None else self.source.rtd_head, "discriminator head")
         return Discriminator(encoder, head)
 
     def energy_model(self) -> Discriminator:
         """The main encoder with a head that has one energy a token."""
         encoder, head = self.main_encoder(), EnergyHead(self.encoder)
-        if self.source is not None and self.source.energy_head is not None:
-            head.load_state_dict(self.source.energy_head.state_dict())
-        elif self.source is not None:
-            self.warn("E-M454", f"{self.source.path} has no energy head: a fresh one is trained")
+        self._fill_head(head, None if self.source is None else self.source.energy_head, "energy head")
         return Discriminator(encoder, head)
+
+    def _fill_head(self, head: RtdHead, given: RtdHead | None, what: str) -> None:
+        """The weights of the source's head, if there is one; a source that should have one and has not is told."""
+        if given is not None:
+            head.load_state_dict(given.state_dict())
+        elif self.source is not None:
+            self.warn("E-M454", f"{self.source.path} has no {what}: a fresh one is trained")
 
     def noise_model(self) -> TwoTower:
         """Two towers of the generator's size, not yet tied to anything.

@@ -29,7 +29,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -38,11 +37,11 @@ import torch
 from torch import Tensor
 
 from electra.config import STRICT
-from electra.contracts import Encoded, Example, Prediction, Reading
+from electra.contracts import Encoded, Example, Prediction
 from electra.errors import ElectraError
 from electra.tasks.common import check_window, cut_windows, joined, whole_text
-from electra.tasks.readers import Columns, read_texts
 from electra.tasks.rounds import Ask, Rounds
+from electra.tasks.whole_texts import WholeTexts
 from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
 from electra.text.words import continues_word
@@ -125,7 +124,7 @@ class _Draft:
     place: slice
 
 
-class Correct:
+class Correct(WholeTexts[CorrectConfig]):
     """`tasks.rounds.RoundsTask`, see the module; its networks are a `ReplacedNetwork` and a `FillMaskNetwork`.
 
     Output: `corrected`, the text; `edits`, in its order, the fields of `Edit`; `token_count`, tokens of the text as it was
@@ -133,14 +132,8 @@ class Correct:
     """
 
     def __init__(self, config: CorrectConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = True
+        super().__init__(config, tokenizer)
         self._continues = continues_word(tokenizer)
-
-    def read(self, path: Path) -> Reading:
-        return read_texts(path, Columns(text=self.config.text))
 
     def encode(self, example: Example) -> list[Encoded]:
         """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""

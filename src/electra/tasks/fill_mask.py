@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,13 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import STRICT
-from electra.contracts import Batch, Encoded, Example, Prediction, Reading
+from electra.contracts import Batch, Encoded, Example, Prediction
 from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import MlmHead
-from electra.tasks.common import check_window, cut_windows, joined, tokens_of, whole_text
-from electra.tasks.readers import Columns, read_texts
+from electra.tasks.common import check_window, joined, tokens_of
 from electra.tasks.rounds import Ask, Rounds
+from electra.tasks.whole_texts import WholeTexts
 from electra.text.tokenizer import Tokenizer
 
 
@@ -62,7 +61,7 @@ class FillMaskConfig:
         return FillMask(self, tokenizer)
 
 
-class FillMask:
+class FillMask(WholeTexts[FillMaskConfig]):
     """`contracts.Task`: the best tokens for each [MASK]; network outputs are [B, L, K, 2], see `FillMaskNetwork`.
 
     Output: `masks`, for each [MASK] in order a list of `score` (probability), `token` (id), `token_str`, `sequence` (the text
@@ -70,19 +69,6 @@ class FillMask:
     filled; `score`, the product of the probabilities with which they were; `fills`, of each mask `score`, `token`, `token_str`
     and `order`, which one it was, from 1.
     """
-
-    def __init__(self, config: FillMaskConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = True
-
-    def read(self, path: Path) -> Reading:
-        return read_texts(path, Columns(text=self.config.text))
-
-    def encode(self, example: Example) -> list[Encoded]:
-        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
         candidates_TK2 = joined(rows, outputs)

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from electra.config import STRICT
-from electra.contracts import Batch, Encoded, Example, Prediction, Reading
+from electra.contracts import Batch, Encoded, Example, Prediction
 from electra.models.encoder import Encoder
 from electra.models.heads import RtdHead
-from electra.tasks.common import check_window, cut_windows, joined, tokens_of, whole_text
-from electra.tasks.readers import Columns, read_texts
+from electra.tasks.common import check_window, joined, tokens_of
+from electra.tasks.whole_texts import WholeTexts
 from electra.text.tokenizer import Tokenizer
 
 
@@ -47,25 +46,12 @@ class ReplacedConfig:
         return Replaced(self, tokenizer)
 
 
-class Replaced:
+class Replaced(WholeTexts[ReplacedConfig]):
     """`contracts.Task`: the probability that each token was replaced; network outputs are logits [B, L].
 
     Output: `score`, the mean probability over the text's tokens (0 for a text without tokens), and `tokens`, a list of `token`
     (the vocabulary's spelling), `start`, `end` (characters of the text) and `score`.
     """
-
-    def __init__(self, config: ReplacedConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
-        self.per_token = True
-
-    def read(self, path: Path) -> Reading:
-        return read_texts(path, Columns(text=self.config.text))
-
-    def encode(self, example: Example) -> list[Encoded]:
-        """The whole text, in windows, with the character offsets `start` and `end`, int64 [n]."""
-        return cut_windows(whole_text(self.tokenizer.encode(example.text)), self.max_length)
 
     def decode(self, example: Example, rows: Sequence[Encoded], outputs: Sequence[Tensor]) -> Prediction:
         probability_T = torch.sigmoid(joined(rows, outputs).float())[1:-1]

@@ -29,7 +29,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,12 +38,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.config import STRICT
-from electra.contracts import Batch, Encoded, Example, Padded, Prediction, Reading
+from electra.contracts import Batch, Encoded, Example, Padded, Prediction
 from electra.models.encoder import Encoder
 from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir
 from electra.tasks.common import check_window, cut_windows, joined, tokens_of, whole_text
-from electra.tasks.readers import Columns, read_texts
+from electra.tasks.whole_texts import WholeTexts
 from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
 
@@ -77,7 +76,7 @@ class ScoreConfig:
         return Score(self, tokenizer)
 
 
-class Score:
+class Score(WholeTexts[ScoreConfig]):
     """`contracts.Task`: scores of tokens and texts; network outputs are [B, L], or [B] where each row masks one token.
 
     Output: `score`; `method`; `reduce`; `tokens`, a list of `token` (the vocabulary's spelling), `start`, `end` (characters of
@@ -85,14 +84,9 @@ class Score:
     """
 
     def __init__(self, config: ScoreConfig, tokenizer: Tokenizer) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
+        super().__init__(config, tokenizer)
         self.method = METHODS[config.method]
-        self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self.per_token = self.method.masks is None
-
-    def read(self, path: Path) -> Reading:
-        return read_texts(path, Columns(text=self.config.text))
 
     def encode(self, example: Example) -> list[Encoded]:
         """The windows of the text; or one row for each token, in the window that keeps it, with that token masked.
