@@ -80,12 +80,13 @@ class Predictor:
             some.append((example, rows))
             tokens += sum(len(row.tokens) for row in rows)
             if len(some) == CHUNK or tokens >= CHUNK_TOKENS:
-                yield from self._answer(some)
+                yield from self.answer(some)
                 some, tokens = [], 0
         if some:
-            yield from self._answer(some)
+            yield from self.answer(some)
 
-    def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
+    def answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
+        """The prediction for each example with the rows that `task.encode` made of it, in order."""
         outputs = iter(self.outputs([row for _, rows in examples for row in rows]))
         for example, rows in examples:
             prediction = self.task.decode(example, rows, [next(outputs) for _ in rows])
@@ -123,7 +124,7 @@ class RoundsPredictor(Predictor):
         super().__init__(nn.ModuleDict(networks), task, batch_tokens)
         self.networks = networks
 
-    def _answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
+    def answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
         task = cast(RoundsTask, self.task)
         talks = [task.rounds(example, rows) for example, rows in examples]
         asked, said = dict[int, Ask](), dict[int, Prediction]()
