@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from electra.contracts import Layout, Packed
 from electra.errors import ElectraError
-from electra.models.classic import ClassicEncoder
+from electra.models.classic import ClassicEncoder, ClassicLayer
 from electra.models.modern import ModernEncoder
 from electra.train import machine
 
@@ -37,11 +37,12 @@ class PackedLinear(nn.Module):
     Args:
         linear: the layer; what it has of weights is not kept.
         dtype: of products and outputs; inputs are rounded to it.
+        gelu: apply GELU to the outputs, in the same pass over them.
     """
 
-    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.gelu = dtype, gelu
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach().to(dtype)
         self.bias = None if linear.bias is None else linear.bias.detach().to(dtype)
@@ -52,9 +53,11 @@ class PackedLinear(nn.Module):
         """[..., in] of any float type -> [..., out] of `dtype`."""
         x = x.to(self.dtype)
         if not self.packed:
-            return F.linear(x, self.weight, self.bias)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return product
+            product = F.linear(x, self.weight, self.bias)
+            return F.gelu(product) if self.gelu else product
+        after = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *after)
+        return fused
 
 
 class EvenEncoder(nn.Module):
@@ -88,8 +91,8 @@ class EvenEncoder(nn.Module):
 
 
 def even(tokens: int) -> int:
-    """The next of the numbers 16, 32, 48 ... 256, 320, 384 ... 1024, 1280, 1536 ..."""
-    step = next((step for most, step in ((256, 16), (1024, 64)) if tokens <= most), 256)
+    """The next of the numbers 4, 8 ... 128, 136 ... 256, 288 ... 1024, 1152 ...: the filling is a few per cent."""
+    step = next((step for most, step in ((128, 4), (256, 8), (1024, 32)) if tokens <= most), 128)
     return -(-tokens // step) * step
 
 
@@ -125,11 +128,15 @@ def ready(network: nn.Module, precision: str) -> str:
 
 
 def _pack(module: nn.Module, dtype: torch.dtype) -> None:
+    """Every linear layer below `module`, with the GELU behind it."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child, dtype))
+            gelu = isinstance(module, ClassicLayer) and child is module.up
+            setattr(module, name, PackedLinear(child, dtype, gelu))
         else:
             _pack(child, dtype)
+    if isinstance(module, ClassicLayer):
+        module.activation = nn.Identity()
 
 
 def _has_onednn() -> bool:
