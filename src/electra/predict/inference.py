@@ -100,7 +100,8 @@ def ready(network: nn.Module, precision: str) -> str:
     """Make `network` ready, in place.
 
     Args:
-        network: in evaluation mode, or several of them; its encoder is not trained any more. A decoder stays as it is.
+        network: in evaluation mode, or several of them; its encoder is not trained any more. A decoder stays as it is, and so
+            does an encoder that is ready for another task.
         precision: see `Precision`.
 
     Returns:
@@ -121,7 +122,10 @@ def ready(network: nn.Module, precision: str) -> str:
     dtype = torch.bfloat16 if chosen == "bf16" else torch.float32
     for root in readers:
         encoder = cast(ClassicEncoder | ModernEncoder, root.encoder)
-        if dtype == torch.bfloat16 or _has_onednn():
+        packed = next((module for module in encoder.modules() if isinstance(module, PackedLinear)), None)
+        if packed is not None:  # for another task of the same model
+            chosen = "bf16" if packed.dtype == torch.bfloat16 else "fp32"
+        elif dtype == torch.bfloat16 or _has_onednn():
             _pack(encoder, dtype)
         root.encoder = EvenEncoder(encoder)
     return chosen
