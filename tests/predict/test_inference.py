@@ -49,7 +49,7 @@ FAMILIES = pytest.mark.parametrize("config", [CLASSIC, MODERN], ids=lambda confi
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {"type": "classify", "labels": ["a", "b", "c"], "max_length": 32},
     "tag": {"type": "tag", "labels": ["X", "Y"], "tagged": "spans", "max_length": 16},
-    "span": {"type": "span", "max_length": 24, "stride": 4, "question_tokens": 8},
+    "span": {"type": "span", "max_length": 32, "stride": 4, "question_tokens": 8},
     "relation": {"type": "relation", "labels": ["a", "b"], "max_length": 48},
     "choice": {"type": "choice", "max_length": 32},
     "embed": {"type": "embed", "max_length": 32},
@@ -126,7 +126,7 @@ TEXTS = st.lists(st.lists(st.sampled_from(WORDS[:6]), min_size=2, max_size=40), 
 
 @FAMILIES
 @pytest.mark.parametrize("task", [*TASKS, "replaced", "fill", "score", "joint"])
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(texts=TEXTS, budget=st.sampled_from([16, 64, 4096]))
 def test_an_input_has_the_same_outputs_in_any_company(
     config: ClassicConfig | ModernConfig, task: str, texts: list[list[str]], budget: int
@@ -176,7 +176,7 @@ def test_documents_of_one_length_are_attended_as_they_lie(config: ClassicConfig 
         packed, padded = collate(items, max(lengths), 0, packed=True), collate(items, max(lengths), 0)
         reach = Reach(packed.layout)
         assert (reach.runs is not None) == in_runs
-        for at_rest in (torch.inference_mode(), torch.enable_grad()):
+        for at_rest in (torch.enable_grad(), torch.inference_mode()):
             with at_rest:
                 rows = _hidden(encoder, padded)[padded.layout.real]
                 assert torch.allclose(_hidden(encoder, packed), rows, atol=1e-5)
