@@ -1,4 +1,4 @@
-"""Networks made ready for inference: same outputs in any company, for every task and both families; and what bf16 may change."""
+"""Networks made ready for inference: the same outputs in any company, for every task and both families; precision."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from electra.tasks import task_config
 from electra.tasks.classify import Classify, ClassifyConfig
 from electra.tasks.common import TaskNetwork
 from electra.tasks.fill_mask import FillMaskConfig
+from electra.tasks.replaced import ReplacedConfig
 from electra.tasks.score import ScoreConfig
 from electra.text.train_tokenizer import train as train_tokenizer
 
@@ -79,13 +80,17 @@ def predictors(config: ClassicConfig | ModernConfig) -> dict[str, Predictor]:
     found = {}
     parts = model(config)
     known = Known(path=parts.path, encoder=parts.encoder, rtd_head=parts.rtd_head, mlm_head=parts.mlm_head)
-    for name, task in (("replaced", "replaced"), ("fill", FillMaskConfig(top_k=3, max_length=16)),
-                       ("score", ScoreConfig(method="pll", max_length=16)), ("joint", FillMaskConfig(joint=True, top_k=2))):  # fmt: skip
-        settings_of = task_config({"type": task, "max_length": 16}) if isinstance(task, str) else task
-        found[name] = predictor_of(known, settings_of)
-    for name, settings_of_task in TASKS.items():
+    untrained = {
+        "replaced": ReplacedConfig(max_length=16),
+        "fill": FillMaskConfig(top_k=3, max_length=16),
+        "score": ScoreConfig(method="pll", max_length=16),
+        "joint": FillMaskConfig(joint=True, top_k=2),
+    }
+    for name, config_of_task in untrained.items():
+        found[name] = predictor_of(known, config_of_task)
+    for name, tree in TASKS.items():
         torch.manual_seed(1)
-        task = task_config(settings_of_task).build(TOKENIZER)
+        task = task_config(tree).build(TOKENIZER)
         network = TaskNetwork(parts.encoder, task.head(parts.encoder)).eval()
         ready(network, "fp32")
         found[name] = Predictor(network, task, packed=True)

@@ -1,8 +1,7 @@
 """How fast a model answers on this machine.
 
-In: a model directory, and texts: a file's, or made of words of the tokenizer's vocabulary, most of them short, some as long as a row.
-Out: `Speed`, figures as a run of the verb meets them. All texts are predicted together, again and again for some seconds, of which
-the median pass counts; then one by one, each request on its own.
+In: a model directory, and texts: a file's, or made of words of the vocabulary, most of them short, some as long as a row. Out:
+`Speed`. All texts are predicted together, again and again for some seconds, of which the median pass counts; then one by one.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from electra.train import machine
 _TEXTS, _REQUESTS = 1024, 200
 #: tokens of the shortest and the longest text that is made
 _SHORTEST, _LONGEST = 5, 384
+#: entries of the vocabulary that are tried as words
+_WORDS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Speed:
     """What was measured.
 
     Args:
-        texts, tokens: that were predicted together, special tokens and repeated ones of windows included.
+        texts, tokens: that were predicted together, special tokens and those that windows share included.
         median_tokens, longest_tokens: of a text.
         load_seconds: from the path to the predictor, the hashes of all files included, the import of torch not.
         texts_per_second, tokens_per_second: of the median of `passes`.
@@ -78,15 +79,12 @@ def bench(
     """Measure; `seconds` each for texts together and one by one, a pass and 20 requests at least.
 
     Raises:
-        ElectraError: E-C702 the task takes more than texts and there is no file, E-D700 a file without texts; and those of
-            `predictor.load` and of the task's `read`.
+        ElectraError: E-C702 the task takes more than texts and there is no file; those of `predictor.load` and the task's `read`.
     """
     before, began = machine.used_memory(), time.perf_counter()
     predictor = load(model, task, precision=precision)
     load_seconds, after = time.perf_counter() - began, machine.used_memory()
     examples = _made(predictor) if file is None else [*islice(predictor.task.read(file).examples, _TEXTS)]
-    if not examples:
-        raise ElectraError("E-D700", str(file), "holds no text", "give a file with texts of the model's task")
     lengths = [sum(len(row.tokens) for row in predictor.task.encode(example)) for example in examples]
     machine.restart_peak_memory()
     predictor.predict(examples[:32])  # kernels are made when they are first needed
@@ -97,7 +95,7 @@ def bench(
     singles = [1000 * taken for taken in _timed(predictor, [[example] for example in chosen], 20, seconds)]
     taken, peak = statistics.median(passes), machine.peak_memory()
     return Speed(
-        model=str(model), task=str(getattr(predictor.task, "config").type), source="vocabulary" if file is None else str(file),
+        model=str(model), task=_name(predictor.task), source="vocabulary" if file is None else str(file),
         texts=len(examples), tokens=sum(lengths), median_tokens=round(statistics.median(lengths)), longest_tokens=max(lengths),
         load_seconds=load_seconds, texts_per_second=len(examples) / taken, tokens_per_second=sum(lengths) / taken,
         passes=len(passes), p50_ms=float(np.percentile(singles, 50)), p99_ms=float(np.percentile(singles, 99)),
@@ -107,8 +105,12 @@ def bench(
     )  # fmt: skip
 
 
+def _name(task: Task) -> str:
+    return str(getattr(getattr(task, "config", None), "type", type(task).__name__))
+
+
 def _timed(predictor: Predictor, inputs: Sequence[Sequence[Example]], least: int, seconds: float) -> list[float]:
-    """Seconds of each call, through `inputs` in turn: at least `least`, then until the time is over or, of many, all had a turn."""
+    """Seconds of each call, through `inputs` in turn: `least`, and more until the time is over or all of several were there."""
     taken: list[float] = []
     begun = time.perf_counter()
     while len(taken) < least or (time.perf_counter() - begun < seconds and (len(inputs) == 1 or len(taken) < len(inputs))):
@@ -150,7 +152,9 @@ def made_texts(tokenizer: Tokenizer, count: int, longest: int) -> list[str]:
     chance = random.Random(0)
     surfaces = (tokenizer.surface(token).strip() for token in range(tokenizer.vocab_size))
     special = {tokenizer.token_text(token) for token in tokenizer.special_ids}
-    words = sorted({word for word in surfaces if len(word) > 1 and word.isalpha() and word not in special})
+    found = sorted({word for word in surfaces if word.isalpha() and word not in special})
+    some = chance.sample(found, min(_WORDS, len(found)))
+    words = [word for word, whole in zip(some, tokenizer.encode_documents(some), strict=True) if len(whole.ids) == 1]
     words = words or [tokenizer.token_text(tokenizer.unk_id)]
     room = max(_SHORTEST, longest - 2)
     lengths = [round(math.exp(chance.uniform(math.log(_SHORTEST), math.log(room)))) for _ in range(count)]
@@ -169,7 +173,7 @@ def lines(found: Speed) -> list[str]:
         "texts": f"{found.texts:,} of {source}; {found.median_tokens} tokens in the median, {found.longest_tokens} at most",
         "load": f"{found.load_seconds:.2f} s",
         "memory": memory + peak,
-        "together": f"{found.texts_per_second:,.0f} texts/s, {found.tokens_per_second:,.0f} tokens/s (median of {found.passes})",
+        "together": f"{found.texts_per_second:,.0f} texts/s, {found.tokens_per_second:,.0f} tokens/s ({found.passes} passes)",
         "one by one": f"p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms ({found.requests} requests)",
     }
     return [f"{name:12}{told}" for name, told in rows.items()]

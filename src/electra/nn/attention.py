@@ -18,6 +18,7 @@ Shapes: B rows, L positions, T packed tokens, N documents, M longest document, H
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -71,11 +72,11 @@ class Reach:
     def runs(self) -> list[_Run] | None:
         """A packed batch as documents of equal length side by side; None where these runs are short, so many calls."""
         assert isinstance(self.layout, Packed)
-        lengths, counts = (found.tolist() for found in self.layout.cu_seqlens.diff().unique_consecutive(return_counts=True))
+        lengths = [(length, len(list(equal))) for length, equal in groupby(self.layout.cu_seqlens.diff().tolist())]
         if _RUN * len(lengths) > int(self.layout.cu_seqlens[-1]):
             return None
         runs, start = [], 0
-        for length, count in zip(lengths, counts, strict=True):
+        for length, count in lengths:
             tokens, start = slice(start, start + count * length), start + count * length
             segments = self.layout.cu_seqlens.new_zeros(1, length).expand(count, length)
             rows = Padded(segments=segments, whole=True, order=self.layout.order)
@@ -98,7 +99,7 @@ class _Run(NamedTuple):
     """Documents of equal length side by side: their tokens, how many there are, and their reach as padded rows."""
 
     tokens: slice
-    count: int
+    documents: int
     reach: Reach
 
 
@@ -149,8 +150,11 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
         rows = reach.unpacked
         mixed = attend(qkv[rows.token_NM], rows.reach, dropout=dropout).flatten(0, 1)[rows.slot_T]
     else:
-        parts = [attend(qkv[run.tokens].unflatten(0, (run.count, -1)), run.reach, dropout=dropout) for run in reach.runs]
-        mixed = torch.cat([part.flatten(0, 1) for part in parts])
+        parts = [
+            attend(qkv[run.tokens].view(run.documents, -1, *qkv.shape[1:]), run.reach, dropout=dropout).flatten(0, 1)
+            for run in reach.runs
+        ]
+        mixed = torch.cat(parts)
     beyond = len(qkv) - len(mixed)
     return F.pad(mixed, (0, 0, 0, 0, 0, beyond)) if beyond else mixed
 

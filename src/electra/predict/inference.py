@@ -2,11 +2,11 @@
 
 In: a network of ours, loaded and in evaluation mode. Out: the same network, its encoders ready for inference. What changes:
 
-    weights    those of linear layers are laid out once as oneDNN's matrix products want them; torch's own `linear` lays them out
-               anew in every call, which is a third of the time of a short text. In bf16 they are also rounded once, and take half
-               the memory; attention and feed-forward then run in bf16, norms, embeddings and heads in fp32, as under autocast.
+    weights    those of linear layers are laid out once as oneDNN's matrix products want them; torch's own `linear` lays them
+               out anew in every call, which counts where a text is short. In bf16 they are also rounded, and take half the
+               memory; then attention and feed-forward run in bf16, embeddings and heads in fp32, as under autocast.
     shapes     oneDNN makes a kernel for each shape it meets, about a millisecond each in bf16. A packed batch is filled up with
-               padding that nothing attends to, so that its tokens are one of some sixty numbers.
+               padding that nothing attends to, so that its tokens are one of some ninety numbers.
 
 Recurrent encoders, and networks on a GPU, stay as they are.
 """
@@ -32,7 +32,7 @@ Precision = Literal["fp32", "bf16", "auto"]
 class PackedLinear(nn.Module):
     """`nn.Linear` without gradients, its weights laid out for oneDNN.
 
-    `mkldnn::_linear_pointwise` is what torch's own compiler calls; where a build of torch has none, the weights stay as they are.
+    `mkldnn::_linear_pointwise` is what torch's compiler calls; where a build of torch has none, weights stay as they are.
 
     Args:
         linear: the layer; what it has of weights is not kept.
@@ -55,8 +55,8 @@ class PackedLinear(nn.Module):
         if not self.packed:
             product = F.linear(x, self.weight, self.bias)
             return F.gelu(product) if self.gelu else product
-        after = ("gelu", [], "none") if self.gelu else ("none", [], "")
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *after)
+        then, how = ("gelu", "none") if self.gelu else ("none", "")
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, then, [], how)
         return fused
 
 
@@ -144,4 +144,4 @@ def _pack(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
