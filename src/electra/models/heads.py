@@ -281,7 +281,7 @@ def _first(hidden: Tensor, layout: Layout) -> Tensor:
 def _at(hidden: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
     """[N, D], the hidden state of one token of each example."""
     if isinstance(layout, Padded):
-        return hidden[torch.arange(len(place_N), device=hidden.device), place_N]
+        return hidden[torch.arange(place_N.shape[0], device=hidden.device), place_N]
     return hidden[layout.cu_seqlens[:-1].long() + place_N]
 
 
