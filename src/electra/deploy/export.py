@@ -1,7 +1,7 @@
 """A model directory for others to run: `electra export MODEL OUT --to onnx|huggingface|sentence-transformers`.
 
-    onnx                    a graph for onnxruntime and the servers that read it, as `predict.session` says; of `embed` also what
-                            sentence-transformers and servers of embeddings read beside it
+    onnx                    a graph for onnxruntime and the servers that read it, as `predict.session` says; of `embed` also
+                            the pooling, as sentence-transformers and servers of embeddings read it
     huggingface             the directory without what only electra reads; generator and discriminator are directories with a
                             tokenizer of their own, so that each of them loads by itself
     sentence-transformers   the encoder of an `embed` model, or of one that was not fine-tuned, with a pooling
@@ -104,7 +104,7 @@ def export_model(
     Args:
         source: a model directory.
         target: what for.
-        task, settings: as of `predict.predictor.load`; huggingface takes neither, sentence-transformers the settings of `embed`.
+        task, settings: as of `predict.predictor.load`; huggingface takes none, sentence-transformers settings of `embed`.
         int8: quantise the graph of target onnx, if it stays as good as this says.
 
     Raises:
@@ -136,7 +136,7 @@ def _onnx(model: ModelDir, out: Path, name: str | None, settings: Mapping[str, A
     expected, torch_predictor = signature(config), predictor_of(model, config)
     network, task = torch_predictor.network, torch_predictor.task
     if expected is None or not isinstance(network, Portable):
-        raise ElectraError("E-C713", str(model.path), f"task {config.type} is more than one pass of one network over whole texts",
+        raise ElectraError("E-C713", str(model.path), f"task {config.type} is more than a pass of one network over whole texts",
                            "use the model directory itself")  # fmt: skip
     examples = [] if int8 is None else _labelled(task_of(model, name, int8.columns, settings).build(model.tokenizer()), int8)
     graph = Graph(network, expected).eval()

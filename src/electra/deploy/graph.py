@@ -1,7 +1,7 @@
 """A network of ours as an ONNX graph, and how far the graph is from the network.
 
-In: a network and its task. Out: a file that takes and gives what `predict.session` says, for batches of any size and rows of any
-length. Written by torch.onnx's exporter over torch.export: the network is traced once, its shapes staying symbols. `Graph` is
+In: a network and its task. Out: a file that takes and gives what `predict.session` says, for batches of any size and rows of
+any length. Written by torch.onnx's exporter over torch.export: the network is traced once, its shapes staying symbols. `Graph` is
 what is traced: it makes a `Batch` of the graph's inputs (positions count the tokens of the mask, padding is behind them) and
 gives the head's outputs under transformers' names.
 
@@ -81,19 +81,16 @@ class Graph(nn.Module):
         return outputs.unbind(dim=-1) if len(self.outputs) > 1 else outputs
 
     def _head(self, hidden_NMD: Tensor, batch: Batch) -> Tensor:
-        head: nn.Module = self.network.head
-        if isinstance(self.network, FillMaskNetwork):
-            scores: Tensor = head(hidden_NMD, self.network.encoder.embeddings.table)
-            return scores
-        if not isinstance(self.network, TaskNetwork):
-            scores = head(hidden_NMD)
-            return scores
-        if isinstance(head, EmbedHead):
-            return hidden_NMD  # servers of embeddings take the mean or the first one, as 1_Pooling/config.json says
-        if isinstance(head, ChoiceHead):
-            return head.scores(head.pooled(hidden_NMD, batch.layout))
-        scores = head(hidden_NMD, batch)
-        return scores
+        network, outputs = self.network, hidden_NMD
+        if isinstance(network, FillMaskNetwork):
+            outputs = network.head(hidden_NMD, network.encoder.embeddings.table)
+        elif not isinstance(network, TaskNetwork):
+            outputs = network.head(hidden_NMD)
+        elif isinstance(network.head, ChoiceHead):
+            outputs = network.head.scores(network.head.pooled(hidden_NMD, batch.layout))
+        elif not isinstance(network.head, EmbedHead):  # who embeds pools outside, as 1_Pooling/config.json says
+            outputs = network.head(hidden_NMD, batch)
+        return outputs
 
     def sample(self, texts: int, tokens: int, seed: int, choices: int = 2) -> dict[str, Tensor]:
         """Random inputs by name, the first text as long as the row, the others as chance has it."""

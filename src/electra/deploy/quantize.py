@@ -49,7 +49,7 @@ class Gate:
         return self.fp32 - self.int8
 
     def __str__(self) -> str:
-        return (f"{self.metric} {self.fp32:.4f} in fp32, {self.int8:.4f} in int8, of {self.examples:,} examples in {self.data}; "
+        return (f"{self.metric} {self.fp32:.4f} in fp32, {self.int8:.4f} in int8 on {self.examples:,} examples of {self.data}; "
                 f"it may fall by {self.max_drop:g}")  # fmt: skip
 
 

@@ -57,10 +57,7 @@ class JointSpanHead(nn.Module):
         likely_BD = torch.einsum("bl,bld->bd", start_BL.softmax(dim=-1).to(hidden_BLD.dtype), hidden_BLD)
         null_B = self.null(hidden_BLD[:, 0], self.null.right(likely_BD)).float()
         wide_BM = F.pad(start_BL, (0, BEAM), value=-torch.inf)  # short rows do not fill the beam: they have no such starts
-        if self.training:
-            start_BK = batch.targets["start"].clamp(min=0)[:, None]
-        else:
-            start_BK = wide_BM.topk(BEAM, dim=-1).indices
+        start_BK = batch.targets["start"].clamp(min=0)[:, None] if self.training else wide_BM.topk(BEAM, dim=-1).indices
         begun_BK, count = F.pad(allowed_BL, (0, BEAM)).gather(1, start_BK), start_BK.shape[1]
         right_BLD = self.end.right(hidden_BLD)
         rows_B = torch.arange(start_BK.shape[0], device=hidden.device)

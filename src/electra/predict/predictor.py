@@ -187,7 +187,7 @@ def task_of(
     columns: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> AnyTaskConfig:
-    """The setting of the task that the caller names, or, without a name, of the model's own; arguments and errors as of `load`."""
+    """The setting of the task that is named, or else of the model's own; arguments and errors as of `load`."""
     config = _config(model, name, settings or {})
     return _with_columns(config, columns) if columns else config
 

@@ -192,8 +192,8 @@ class SessionNetwork(nn.Module):
         outputs = tuple(given.name for given in session.get_outputs())
         allowed = (TOKENS, MASK, TYPES, *expected.targets)
         if set(self.inputs) | {TYPES} != set(allowed) or outputs != expected.outputs:
-            raise ElectraError("E-M711", GRAPH, f"the graph makes {', '.join(outputs)} of {', '.join(self.inputs)}; the task "
-                               f"needs {', '.join(expected.outputs)} of {', '.join(allowed)}", "export the model again")  # fmt: skip
+            raise ElectraError("E-M711", GRAPH, f"the graph makes {', '.join(outputs)} of {', '.join(self.inputs)}; the "
+                               f"task needs {', '.join(expected.outputs)} of {', '.join(allowed)}", "export it again")  # fmt: skip
         self.choices = len(inputs[0].shape) == 3
         #: without elements: it says that batches are to be on the CPU
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
@@ -204,7 +204,7 @@ class SessionNetwork(nn.Module):
 
     def run(self, given: Mapping[str, Tensor]) -> Tensor:
         """The graph's output for its inputs by name; several outputs on a last axis."""
-        values = {name: (tensor.long() if tensor.dtype != torch.bool else tensor).numpy() for name, tensor in given.items()}
+        values = {name: tensor.numpy() for name, tensor in given.items()}
         outputs = [torch.from_numpy(value) for value in self.session.run(None, values)]
         return outputs[0] if len(outputs) == 1 else torch.stack(outputs, dim=-1)
 
@@ -212,13 +212,13 @@ class SessionNetwork(nn.Module):
         layout = batch.layout
         given = {TOKENS: batch.tokens, TYPES: batch.types} | {name: batch.targets[name] for name in self.expected.targets}
         if isinstance(layout, Padded) and (layout.whole or int(layout.segments.max()) <= 0):
-            return self.run(self._named(given | {MASK: layout.real}))
+            return self.run(self._named(given | {MASK: layout.real.long()}))
         documents = Documents(layout)
         of_tokens = {name for name, tensor in given.items() if tensor.shape == batch.tokens.shape}
         laid_out = {
             name: tensor.flatten()[documents.token_NM] if name in of_tokens else tensor for name, tensor in given.items()
         }
-        output = self.run(self._named(laid_out | {MASK: documents.real_NM}))
+        output = self.run(self._named(laid_out | {MASK: documents.real_NM.long()}))
         if not self.expected.per_token:
             return output
         return documents.put_back(output).view(*batch.tokens.shape, *output.shape[2:])
@@ -231,7 +231,7 @@ class SessionNetwork(nn.Module):
         index_BK = (texts_B.cumsum(0) - texts_B)[:, None] + torch.where(absent_BK, 0, place_K)
         token_BKM = documents.token_NM[index_BK]
         given = {name: tensor.flatten()[token_BKM] for name, tensor in ((TOKENS, batch.tokens), (TYPES, batch.types))}
-        return self.run(self._named(given | {MASK: documents.real_NM[index_BK]})).masked_fill(absent_BK, float("-inf"))
+        return self.run(self._named(given | {MASK: documents.real_NM[index_BK].long()})).masked_fill(absent_BK, float("-inf"))
 
     def _named(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Those that the graph takes."""
