@@ -45,12 +45,10 @@ SINGLE = [Example(text=text) for text in TEXTS]
 #: settings of a task and what it is asked, by what is exported
 TASKS: dict[str, tuple[dict[str, Any], Sequence[Example]]] = {
     "classify": ({"type": "classify", "labels": ["a", "b", "c"]}, SINGLE),
-    "regression": ({"type": "regression", "range": [0.0, 1.0]}, SINGLE),
     "tag": ({"type": "tag", "labels": ["X"], "tagged": "spans", "max_length": 16}, SINGLE),
     "span": ({"type": "span", **SHORT}, QUESTIONS),
     "joint span": ({"type": "span", "head": "joint", "unanswerable": True, **SHORT}, QUESTIONS),
     "relation": ({"type": "relation", "labels": ["a", "b"], "types": False, "none": ""}, [RELATION]),
-    "relation by cls": ({"type": "relation", "labels": ["a", "b"], "types": False, "none": "", "head": "cls"}, [RELATION]),
     "embed": ({"type": "embed", "pooling": "mean"}, [*SINGLE, Example(text="a cat", pair=TEXTS[0])]),
     "embed by cls": ({"type": "embed", "pooling": "cls"}, SINGLE),
     "choice": ({"type": "choice", "max_length": 32}, CHOICES),
@@ -70,7 +68,7 @@ def shaken(network: nn.Module) -> nn.Module:
 
 def saved(path: Path, family: str, name: str) -> Path:
     """A model directory for a task of `TASKS`: fine-tuned, or a pair of pre-trained networks."""
-    torch.manual_seed(len(name))
+    torch.manual_seed(9)  # with it, the classifier gives more than one label
     config, tree = FAMILIES[family], {"max_length": 64, **TASKS[name][0]}
     encoder = build_encoder(config)
     shaken(encoder)

@@ -25,8 +25,8 @@ Model = Callable[[str, str], Path]
 Asked = Callable[[str], tuple[dict[str, Any], Sequence[Example]]]
 Same = Callable[[Sequence[Prediction], Sequence[Prediction]], None]
 #: the tasks of conftest.py
-NAMES = ["classify", "regression", "tag", "span", "joint span", "relation", "relation by cls", "embed", "embed by cls", "choice",
-         "replaced", "score", "fill-mask"]  # fmt: skip
+NAMES = ["classify", "tag", "span", "joint span", "relation", "embed", "embed by cls", "choice", "replaced", "score",
+         "fill-mask"]  # fmt: skip
 FAMILIES = ["classic", "modern", "recurrent"]
 
 

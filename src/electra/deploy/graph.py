@@ -1,8 +1,8 @@
 """A network of ours as an ONNX graph, and how far the graph is from the network.
 
 In: a network and its task. Out: a file that takes and gives what `predict.session` says, for batches of any size and rows of
-any length. Written by torch.onnx's exporter over torch.export: the network is traced once, its shapes staying symbols. `Graph` is
-what is traced: it makes a `Batch` of the graph's inputs (positions count the tokens of the mask, padding is behind them) and
+any length. torch.onnx's exporter writes it over torch.export: the network is traced once, its shapes staying symbols. `Graph`
+is what is traced: it makes a `Batch` of the graph's inputs (positions count the tokens of the mask, padding is behind them) and
 gives the head's outputs under transformers' names.
 
 `compare` runs file and network on random inputs over a grid of shapes, padding included. Values may differ by 1e-4, of numbers

@@ -192,8 +192,10 @@ class SessionNetwork(nn.Module):
         outputs = tuple(given.name for given in session.get_outputs())
         allowed = (TOKENS, MASK, TYPES, *expected.targets)
         if set(self.inputs) | {TYPES} != set(allowed) or outputs != expected.outputs:
-            raise ElectraError("E-M711", GRAPH, f"the graph makes {', '.join(outputs)} of {', '.join(self.inputs)}; the "
-                               f"task needs {', '.join(expected.outputs)} of {', '.join(allowed)}", "export it again")  # fmt: skip
+            cause = f"the graph makes {', '.join(outputs)} of {', '.join(self.inputs)}; the task needs"
+            raise ElectraError(
+                "E-M711", GRAPH, f"{cause} {', '.join(expected.outputs)} of {', '.join(allowed)}", "export it again"
+            )
         self.choices = len(inputs[0].shape) == 3
         #: without elements: it says that batches are to be on the CPU
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
