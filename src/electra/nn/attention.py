@@ -6,7 +6,7 @@ layer builds a mask again.
 
     Padded, CPU, rows up to 256 or any row with dropout, outside of inference mode: two matrix products and a softmax. The CPU
         flash kernel's backward takes 2-3 times as long there. The softmax kernel adds in fp32 whatever the type of the scores.
-    Padded otherwise: torch's scaled_dot_product_attention with a boolean mask.
+    Padded otherwise, and in graphs that are exported: torch's scaled_dot_product_attention with a boolean mask.
     Packed, CUDA, half precision, no dropout: torch's varlen attention, which needs no mask.
     Packed otherwise, where documents of equal length stand side by side: each such run is padded rows without padding, and
         needs neither copy nor mask.
@@ -53,7 +53,8 @@ class Reach:
         """bool, broadcastable to [B, H, L, L], True = may attend; None where everything may. Every token sees itself."""
         assert isinstance(self.layout, Padded)
         length = self.layout.segments.shape[1]
-        if self.half is None or self.half >= length - 1:
+        # the mask of an exported graph is one for rows of any length
+        if self.half is None or (not torch.compiler.is_exporting() and self.half >= length - 1):
             return self.layout.mask
         index = torch.arange(length, device=self.layout.segments.device)
         near = ((index[:, None] - index[None, :]).abs() <= self.half)[None, None]
@@ -130,7 +131,8 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
     """
     layout = reach.layout
     if isinstance(layout, Padded):
-        if not qkv.is_cuda and (dropout or (qkv.shape[1] <= _SHORT and not torch.is_inference_mode_enabled())):
+        apart = torch.is_inference_mode_enabled() or torch.compiler.is_exporting()
+        if not qkv.is_cuda and (dropout or not (apart or qkv.shape[1] > _SHORT)):
             mixed: Tensor = _Products.apply(qkv, reach.bias(qkv.dtype), reach.rotary, dropout)  # type: ignore[no-untyped-call]
             return mixed
         q, k, v = qkv.transpose(1, 3).unbind(2)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
 from electra.errors import ElectraError
-from electra.models.encoder import Encoder
+from electra.models.encoder import Encoder, EncoderConfig
 from electra.models.heads import PlacesHead
 from electra.models.model_dir import ModelDir
 from electra.text.tokenizer import Tokenizer
@@ -228,13 +228,13 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
     return TaskNetwork(model.encoder, (model.task_head or head).eval())
 
 
-def check_length(task: Task, encoder: Encoder) -> None:
-    """Refuse rows that the encoder has no positions for.
+def check_length(task: Task, encoder: EncoderConfig) -> None:
+    """Refuse rows that an encoder of these sizes has no positions for.
 
     Raises:
         ElectraError: E-C313.
     """
-    positions = encoder.config.max_position_embeddings
+    positions = encoder.max_position_embeddings
     if task.max_length > positions:
         raise ElectraError("E-C313", "task.max_length", f"{task.max_length} tokens, but the encoder has {positions} positions",
                            f"give at most {positions}")  # fmt: skip
