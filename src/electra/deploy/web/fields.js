@@ -8,8 +8,8 @@ import { Trouble } from "./api.js";
 import { h, lengthOf, linesOf } from "./dom.js";
 import { number, word } from "./words.js";
 
-/** What the server takes in one request, unless /v1/models says otherwise. */
-export const LIMITS = { characters: 100_000, texts: 64 };
+/** What the server takes in one request. */
+const LIMITS = { characters: 100_000, texts: 64, choices: 32 };
 const ROWS = { text: 5, line: 1, lines: 6, choices: 4, marked: 5, masked: 4 };
 const MARKS = { head: ["[", "]"], tail: ["{", "}"] };
 export const HEAD = /\[([^[\]]+)\]/;
@@ -40,23 +40,24 @@ function fieldNode({ name, kind, optional = false }, value, mask, changed) {
 }
 
 /** The first trouble of the values, with the name of its field; null if they may be sent. */
-export function troubleIn(fields, values, limits) {
+export function troubleIn(fields, values) {
   for (const field of fields) {
     const value = values[field.name] ?? "";
-    const found = value.trim() ? badLines(field, value, limits) : !field.optional && new Trouble("E-C770", { details: { field: word(`field-${field.name}`) } });
+    const found = value.trim() ? badLines(field, value) : !field.optional && new Trouble("E-C770", { details: { field: word(`field-${field.name}`) } });
     if (found) return { trouble: found, field: field.name };
   }
   const count = charactersOf(values);
-  if (count <= limits.characters) return null;
-  const details = { count: number(count), limit: number(limits.characters) };
+  if (count <= LIMITS.characters) return null;
+  const details = { count: number(count), limit: number(LIMITS.characters) };
   return { trouble: new Trouble("E-C771", { details }), field: fields[0].name };
 }
 
-function badLines({ name, kind }, value, limits) {
+function badLines({ name, kind }, value) {
   if (!["lines", "choices", "marked"].includes(kind)) return null;
   const lines = linesOf(value);
   const least = kind === "choices" ? 2 : 1;
-  const limit = kind === "lines" ? limits.texts - 1 : limits.texts;  // beside them goes the text they are compared with
+  // beside the lines goes the text they are compared with
+  const limit = { lines: LIMITS.texts - 1, choices: LIMITS.choices, marked: LIMITS.texts }[kind];
   if (lines.length < least || lines.length > limit) {
     return new Trouble("E-C772", { details: { field: word(`field-${name}`), count: lines.length, least, limit } });
   }
@@ -79,9 +80,9 @@ export function unmarked(line) {
 }
 
 const SETTINGS = [
-  ["max_new_tokens", { type: "number", min: 1, max: 512, step: 1, value: 60 }],
+  ["max_new_tokens", { type: "number", min: 1, max: 256, step: 1, value: 60 }],
   ["do_sample", { type: "checkbox" }],
-  ["temperature", { type: "number", min: 0.1, max: 5, step: 0.1, value: 1 }],
+  ["temperature", { type: "number", min: 0.1, max: 10, step: 0.1, value: 1 }],
   ["top_p", { type: "number", min: 0.05, max: 1, step: 0.05, value: 0.95 }],
   ["seed", { type: "number", min: 0, step: 1, value: 0 }],
 ];

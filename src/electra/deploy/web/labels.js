@@ -3,32 +3,17 @@
 import { bars, h, linesOf } from "./dom.js";
 import { number, percent, word } from "./words.js";
 
-const texts = (model) => [{ name: "text", kind: "text" }, ...(model.pair ? [{ name: "pair", kind: "text" }] : [])];
-
-function input({ text, pair }) {
-  return pair === undefined ? text : { text, pair };
-}
-
 const ofText = {
-  fields: texts,
-  body: (values, model) => ({ inputs: [input(model.pair ? values : { text: values.text })] }),
+  fields: (model) => [{ name: "text", kind: "text" }, ...(model.pair ? [{ name: "pair", kind: "text" }] : [])],
+  body: (values) => ({ inputs: [values] }),
 };
 
 const row = ([label, score], strong = false) => ({ label, share: score, number: percent(score), strong });
-const surest = (scores) => Object.entries(scores).sort(([, one], [, other]) => other - one);
-
-/** Probabilities of all labels; where the server says that of the best one alone, the rest is one row. */
-function scoresOf({ label, score, scores }, labels) {
-  if (scores) return surest(scores);
-  const others = labels.filter((one) => one !== label);
-  const rest = others.length === 1 ? others[0] : word("others");
-  return [[label, score], [rest, 1 - score]];
-}
 
 export const classify = {
   ...ofText,
   summary: ([said]) => word("say-label", { label: said.label, score: percent(said.score) }),
-  show: ([said], { model }) => bars(scoresOf(said, model.labels ?? []).map((one) => row(one, one[0] === said.label))),
+  show: ([said]) => bars(said.scores.map(({ label, score }) => row([label, score], label === said.label))),
 };
 
 export const multilabel = {
@@ -36,7 +21,8 @@ export const multilabel = {
   summary: ([said]) => said.labels.map(({ label }) => label).join(", ") || word("say-none"),
   show: ([said]) => {
     const given = said.labels.map(({ label }) => label);
-    return bars(surest(said.scores).map((one) => row(one, given.includes(one[0]))));
+    const surest = Object.entries(said.scores).sort(([, one], [, other]) => other - one);
+    return bars(surest.map((one) => row(one, given.includes(one[0]))));
   },
 };
 

@@ -6,7 +6,7 @@
 import { ask, hasKey, keepKey, stream, Trouble } from "./api.js";
 import { h } from "./dom.js";
 import { examplesOf } from "./examples.js";
-import { charactersOf, fieldNodes, LIMITS, settingNodes, settingsOf, troubleIn } from "./fields.js";
+import { charactersOf, fieldNodes, settingNodes, settingsOf, troubleIn } from "./fields.js";
 import { readLink, writeLink } from "./link.js";
 import { requestNode } from "./request.js";
 import { isKnown, modesOf, viewOf } from "./views.js";
@@ -15,7 +15,7 @@ import { chooseLanguage, currentLanguage, explained, LANGUAGES, number, taskName
 const MASK = "[MASK]";
 const at = (id) => document.getElementById(id);
 /** `values` by mode: what was typed stays when another model of the same task is chosen; `last`: {draw} of the result. */
-const state = { models: [], limits: LIMITS, model: null, mode: "", values: {}, memory: {}, last: null, running: null, status: ["nothing"] };
+const state = { models: [], model: null, mode: "", values: {}, memory: {}, last: null, running: null, status: ["nothing"] };
 
 // -- parts of the page ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ async function busy(key, work) {
 const pathOf = (verb) => `v1/${encodeURIComponent(state.model.name)}/${verb}`;
 
 function run(shown = null) {
-  const found = troubleIn(fields(), sent(), state.limits);
+  const found = troubleIn(fields(), sent());
   if (found) return showTrouble(found.trouble, found.field);
   return viewOf(state.mode).streams ? write() : predict(shown);
 }
@@ -308,7 +308,6 @@ async function loadModels() {
   try {
     const { reply } = await ask("v1/models");
     state.models = reply.models;
-    state.limits = { ...LIMITS, ...reply.limits };
   } catch (trouble) {
     at("status").textContent = "";
     return fail(trouble);

@@ -1,12 +1,11 @@
 // Views of tasks whose answer is a part of the text: tag (entities), span (an answer).
 
-import { bars, h, lengthOf, slicer } from "./dom.js";
+import { bars, h, slicer } from "./dom.js";
 import { percent, word } from "./words.js";
 
-/** The same label has the same colour in every text: hues go around the circle by the golden angle. */
+/** The same label has the same colour in every text; hues go around the circle by the golden angle. */
 function hueOf(label, labels) {
-  const place = labels.indexOf(label);
-  return ((place < 0 ? lengthOf(label) : place) * 137.5 + 200) % 360;
+  return (labels.indexOf(label) * 137.5 + 200) % 360;
 }
 
 export const tag = {
@@ -14,7 +13,7 @@ export const tag = {
   body: ({ text }) => ({ inputs: [text] }),
   summary: ([{ entities }]) => (entities.length ? word("say-entities", { count: entities.length }) : word("no-entities")),
   show: ([{ entities }], { values, model }) => {
-    const labels = model.labels?.length ? model.labels : [...new Set(entities.map((one) => one.entity_group))].sort();
+    const labels = [...new Set(model.labels.map((label) => label.replace(/^[BI]-/, "")))];
     const cut = slicer(values.text);
     let behind = 0;
     const parts = entities.flatMap(({ entity_group: label, score, start, end }) => {
@@ -22,9 +21,9 @@ export const tag = {
       behind = end;
       return [before, h("mark", { class: "entity", vars: { "--hue": hueOf(label, labels) }, title: percent(score) }, cut(start, end), h("small", {}, label))];
     });
-    const rows = entities.map(({ entity_group: label, score, start, end }) =>
-      h("tr", {}, h("td", {}, cut(start, end)), h("td", {}, label), h("td", { class: "number" }, `${start}–${end}`), h("td", { class: "number" }, percent(score))));
-    return h("div", {}, h("p", { class: "passage" }, parts, cut(behind)), rows.length ? h("table", {}, h("tbody", {}, rows)) : null);
+    const rows = entities.map(({ entity_group: label, score, start, end }) => h("li", {},
+      h("strong", {}, cut(start, end)), h("span", { class: "relation" }, label), h("span", { class: "number" }, `${start}–${end} · ${percent(score)}`)));
+    return h("div", {}, h("p", { class: "passage" }, parts, cut(behind)), h("ul", { class: "facts" }, rows));
   },
 };
 

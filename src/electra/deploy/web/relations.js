@@ -88,8 +88,8 @@ export const relation = {
   summary: (said) => (said.length > 1 ? word("say-relations", { count: said.length }) : word("say-label", { label: said[0].label, score: percent(said[0].score) })),
   show: (said) => {
     const triples = said.map(triple);
-    const list = triples.map(({ subject, relation: name, object, score }) => h("tr", {},
-      h("td", {}, subject), h("td", { class: "relation" }, `${name} →`), h("td", {}, object), h("td", { class: "number" }, percent(score))));
-    return h("div", {}, graph(triples), h("table", {}, h("tbody", {}, list)));
+    const list = triples.map(({ subject, relation: name, object, score }) => h("li", {},
+      h("strong", {}, subject), h("span", { class: "relation" }, `${name} →`), h("strong", {}, object), h("span", { class: "number" }, percent(score))));
+    return h("div", {}, graph(triples), h("ul", { class: "facts" }, list));
   },
 };

@@ -1,12 +1,13 @@
 // Views that shade every token of a text: replaced (the discriminator view) and score.
 //
-// A shaded text is a row of buttons of which one is in the order of Tab; arrow keys move between them. In the discriminator view a
+// The tokens are buttons of which one is in the order of Tab; arrow keys move between them. In the discriminator view a
 // token opens the generator's proposals for its place: the server's fill-mask is asked for the text with that token masked, and what
 // is chosen is put in and the text judged again. What was changed is kept until another text is judged, so that it can be undone.
 
 import { bars, h, slicer } from "./dom.js";
 import { number, percent, word } from "./words.js";
 
+const PROPOSALS = 8;
 const DOUBTFUL = 0.5; // from here on a token is underlined, too: nothing is told by colour alone
 
 /** Tokens in the order of the text; those of the same characters (bytes of one sign) are one, with the highest share. */
@@ -20,28 +21,40 @@ function merged(tokens) {
   return found;
 }
 
-/** The shaded text. `tokens`: [{start, end, share, says}]; `open(token, button)` when one is chosen, null where nothing opens. */
-function shaded(text, tokens, open) {
+/** The shaded text, and what is said of the token in focus. `tokens`: [{start, end, share, says}]; `open(token, button)`: one was chosen. */
+function shaded(text, tokens, open = () => {}) {
   const cut = slicer(text);
-  const buttons = tokens.map((token, place) => h("button", {
-    type: "button", class: token.share >= DOUBTFUL ? "token doubtful" : "token", tabindex: place === 0 ? 0 : -1, "data-start": token.start,
-    title: token.says, "aria-label": word("token-says", { token: cut(token.start, token.end), score: token.says }),
-    vars: { "--share": token.share.toFixed(3) }, on: open ? { click: (event) => open(token, event.currentTarget) } : {},
-  }, cut(token.start, token.end)));
+  const readout = h("span", { class: "readout" }, word("token-keys"));
+  const buttons = tokens.map((token, place) => {
+    const label = word("token-says", { token: cut(token.start, token.end).trim() || "␣", score: token.says });
+    const tell = () => readout.replaceChildren(label);
+    // not <button>: browsers break lines around one, in the middle of a word
+    return h("span", {
+      role: "button", class: token.share >= DOUBTFUL ? "token doubtful" : "token", tabindex: place === 0 ? 0 : -1, "data-start": token.start,
+      "aria-label": label, vars: { "--share": token.share.toFixed(3) },
+      on: { focus: tell, mouseenter: tell, click: (event) => choose(event.currentTarget) },
+    }, cut(token.start, token.end));
+  });
   let behind = 0;
   const parts = tokens.flatMap((token, place) => {
     const before = cut(behind, token.start);
     behind = token.end;
     return [before, buttons[place]];
   });
+  const choose = (button) => {
+    reach(buttons, button);
+    open(tokens[buttons.indexOf(button)], button);
+  };
   const move = (event) => {
     const place = buttons.indexOf(event.target);
+    if (place < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
     const next = { ArrowRight: place + 1, ArrowDown: place + 1, ArrowLeft: place - 1, ArrowUp: place - 1, Home: 0, End: buttons.length - 1 }[event.key];
-    if (place < 0 || next === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (next !== undefined) reach(buttons, buttons[Math.max(0, Math.min(buttons.length - 1, next))]);
+    else if (event.key === "Enter" || event.key === " ") choose(event.target);
+    else return;
     event.preventDefault();
-    reach(buttons, buttons[Math.max(0, Math.min(buttons.length - 1, next))]);
   };
-  return h("p", { class: "passage tokens", role: "group", "aria-label": word("token-keys"), on: { keydown: move } }, parts, cut(behind));
+  return [h("p", { class: "passage tokens", role: "group", on: { keydown: move } }, parts, cut(behind)), h("p", { class: "hint" }, readout)];
 }
 
 /** Focus one of the buttons, the only one that Tab reaches from now on. */
@@ -50,6 +63,7 @@ function reach(buttons, chosen) {
   chosen.focus();
 }
 
+/** What the shades mean. */
 function scale(low, high) {
   return h("p", { class: "scale", "aria-hidden": "true" }, h("span", {}, low), h("span", { class: "ramp" }), h("span", {}, high));
 }
@@ -67,19 +81,22 @@ async function proposals(token, context) {
   const cut = slicer(text);
   const masked = cut(0, token.start) + mask + cut(token.end);
   const blank = cut(0, token.start).split(mask).length - 1; // blanks of the text itself stand before it
-  const { reply } = await context.ask({ task: "fill-mask", inputs: [masked] });
+  const { reply } = await context.ask({ task: "fill-mask", inputs: [masked], settings: { top_k: PROPOSALS } });
   const old = cut(token.start, token.end);
   return (reply.predictions[0].masks[blank] ?? []).map(({ token_str: name, score, sequence }) =>
     ({ name, old, score, present: name === token.token, text: sequence }));
 }
 
 function panel(token, button, node, context) {
-  const { mode, memory, values } = context;
+  const { memory, values } = context;
   const body = h("div", { class: "panel-body" }, h("p", { class: "hint", role: "status" }, word("asking")));
   const close = () => {
     place.replaceChildren();
+    button.removeAttribute("aria-expanded");
     button.focus();
   };
+  for (const other of node.querySelectorAll(".token[aria-expanded]")) other.removeAttribute("aria-expanded");
+  button.setAttribute("aria-expanded", "true");
   const title = word("proposals", { token: button.textContent, score: token.says });
   const place = node.querySelector(".panel-place");
   const take = ({ name, old, text }) => {
@@ -90,13 +107,13 @@ function panel(token, button, node, context) {
   place.replaceChildren(h("section", { class: "panel", "aria-label": title, on: { keydown: (event) => event.key === "Escape" && close() } },
     h("div", { class: "panel-head" }, h("h3", {}, title), h("button", { type: "button", class: "quiet", on: { click: close } }, word("close"))), body));
   proposals(token, context).then((found) => {
-    if (!body.isConnected || context.mode !== mode) return;
+    if (!body.isConnected) return;
     const buttons = found.map((one) => h("button", { type: "button", class: "row", disabled: one.present, on: { click: () => take(one) } },
       bars([{ label: one.present ? `${one.name} · ${word("same")}` : one.name, share: one.score, number: percent(one.score) }])));
     body.replaceChildren(h("ol", { class: "rows" }, buttons.map((one) => h("li", {}, one))));
     buttons.find((one) => !one.disabled)?.focus();
   }, (trouble) => {
-    place.replaceChildren();
+    close();
     context.fail(trouble);
   });
 }
@@ -130,9 +147,9 @@ export const replaced = {
     const shares = merged(tokens.map((one) => ({ ...one, share: one.score }))).map((one) => ({ ...one, says: percent(one.share) }));
     const node = h("div", {});
     node.append(
-      shaded(context.values.text, shares, proposes ? (token, button) => panel(token, button, node, context) : null),
+      ...shaded(context.values.text, shares, proposes ? (token, button) => panel(token, button, node, context) : undefined),
       scale(word("scale-low"), word("scale-high")),
-      h("p", { class: "hint" }, word(proposes ? "pick-token" : "no-generator")),
+      proposes ? "" : h("p", { class: "hint" }, word("no-generator")),
       h("div", { class: "panel-place" }),
       trailNode(context, score) ?? "",
     );
@@ -145,6 +162,6 @@ export const score = {
   body: ({ text }) => ({ inputs: [text] }),
   summary: ([said]) => word("say-score", { score: number(said.score, 2), method: said.method ?? "replaced", reduce: said.reduce ?? "mean" }),
   show: ([{ tokens }], { values }) => h("div", {},
-    shaded(values.text, merged(tokens.map((one) => ({ ...one, share: one.doubt ?? one.score, says: number(one.score, 2) }))), null),
+    shaded(values.text, merged(tokens.map((one) => ({ ...one, share: one.doubt ?? one.score, says: number(one.score, 2) })))),
     scale(word("scale-low"), word("scale-odd"))),
 };

@@ -7,10 +7,11 @@ export const generate = {
   streams: true,
   fields: () => [{ name: "prompt", kind: "text" }],
   body: ({ prompt }, model, settings) => ({ prompt, stream: true, ...settings }),
-  /** A node that takes pieces: {node, add(piece)}. Models that continue a text show it before what they wrote. */
+  /** A node that takes pieces: {node, written, add(piece)}. Models that continue a text show it before what
+   * they wrote; those that read a source and write another text do not. */
   begin({ prompt }, model) {
     const written = h("span", { class: "written" });
-    const node = h("p", { class: "passage", "aria-busy": "true" }, model.task === "generate" ? null : h("span", { class: "prompt" }, prompt), written);
+    const node = h("p", { class: "passage", "aria-busy": "true" }, model.abilities.includes("predict") ? null : h("span", { class: "prompt" }, prompt), written);
     return { node, written, add: (piece) => written.append(piece) };
   },
   /** What is said when it is done. */
