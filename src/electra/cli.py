@@ -21,6 +21,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from electra.cli_data import data_app
+from electra.cli_deploy import serve
 from electra.cli_generate import generate
 from electra.cli_predict import evaluate, predict, search, summarize
 from electra.cli_score import score
@@ -143,6 +144,7 @@ app.command("evaluate")(evaluate)
 app.command("generate")(generate)
 app.command("search")(search)
 app.command("summarize")(summarize)
+app.command("serve")(serve)
 
 
 @app.command("import")
