@@ -46,6 +46,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise ElectraError("E-R731", "serve", f"the package {error.name} is not installed",
                            "pip install 'electra-toolkit[serve]'") from None  # fmt: skip
+    from electra.deploy.served import open_models
     from electra.deploy.server import serve as run
 
-    run(models, settings, typer.echo)
+    run(lambda: open_models(models), settings, typer.echo)

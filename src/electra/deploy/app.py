@@ -83,7 +83,7 @@ class StrictRoute(APIRoute):
 
 def build_app(service: Service) -> FastAPI:
     """The application without its gate."""
-    app = FastAPI(title="electra", docs_url=None, redoc_url=None)
+    app = FastAPI(title="electra", docs_url=None, redoc_url=None, redirect_slashes=False)
     app.router.route_class = StrictRoute
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _fault)

@@ -154,6 +154,7 @@ class Batcher:
         self._lanes = {name: _Lane() for name in lanes}
         self._most, self._counters = most, counters
         self._requests, self._closed = 0, False
+        self._now = 0.0  # what the model had had that was served last
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._run, name="electra-worker", daemon=True)
 
@@ -208,8 +209,7 @@ class Batcher:
         with self._changed:
             lane = self._lanes[work.lane]
             if not lane.works:  # it may not claim the time in which it had nothing to do
-                busy = [other.seconds for other in self._lanes.values() if other.works]
-                lane.seconds = max(lane.seconds, min(busy, default=0.0))
+                lane.seconds = max(lane.seconds, self._now)
             lane.works.append(work)
             self._changed.notify()
 
@@ -235,6 +235,7 @@ class Batcher:
                         return
                     self._changed.wait()
                 lane = min(due, key=lambda lane: lane.seconds)
+                self._now = lane.seconds
                 works = self._take(lane)
             began = time.perf_counter()
             if isinstance(works[0].work, Writing):

@@ -103,7 +103,5 @@ def _written(answer: Answer, form: str) -> Any:
 
 def _labels(answer: Answer) -> list[dict[str, Any]]:
     """Every label with its probability, the best first."""
-    scores = answer.output["scores"]
-    if isinstance(scores, list):
-        return scores
-    return [{"label": label, "score": score} for label, score in sorted(scores.items(), key=lambda one: -one[1])]
+    scores = sorted(answer.output["scores"].items(), key=lambda one: -one[1])
+    return [{"label": label, "score": score} for label, score in scores]

@@ -21,7 +21,7 @@ from electra.tasks.span import Span
 _NAMES = ("text", "pair", "question", "context", "head", "tail", "choices")
 
 
-def fields_of(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def fields_of(task: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The fields of an input that a task needs, and those that it may have besides."""
     match task:
         case Span():

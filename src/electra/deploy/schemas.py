@@ -32,10 +32,10 @@ class InputFields(Body):
     """One input; which fields it needs is the task's."""
 
     text: str | None = None
-    pair: str | None = Field(None, description="the second text, of tasks on two")
-    question: str | None = Field(None, description="task span, beside `context`")
+    pair: str | None = Field(default=None, description="the second text, of tasks on two")
+    question: str | None = Field(default=None, description="task span, beside `context`")
     context: str | None = None
-    head: Place | None = Field(None, description="task relation, beside `text` and `tail`")
+    head: Place | None = Field(default=None, description="task relation, beside `text` and `tail`")
     tail: Place | None = None
     choices: Annotated[list[str], Field(min_length=2, max_length=CHOICES)] | None = None
 
@@ -61,16 +61,16 @@ Texts = Annotated[list[str], _Bounded, BeforeValidator(_as_list, json_schema_inp
 class TaskSettings(Body):
     """Settings of tasks that were not fine-tuned; each task has its own few."""
 
-    top_k: Annotated[int, Field(ge=1, le=50)] | None = Field(None, description="fill-mask, correct: candidates")
-    joint: bool | None = Field(None, description="fill-mask: fill all masks together, too")
-    method: Literal["rtd", "electric", "pll", "pll-word-l2r"] | None = Field(None, description="score")
-    reduce: Literal["sum", "mean", "min"] | None = Field(None, description="score")
-    suspicion: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="correct")
+    top_k: Annotated[int, Field(ge=1, le=50)] | None = Field(default=None, description="fill-mask, correct: candidates")
+    joint: bool | None = Field(default=None, description="fill-mask: fill all masks together, too")
+    method: Literal["rtd", "electric", "pll", "pll-word-l2r"] | None = Field(default=None, description="score")
+    reduce: Literal["sum", "mean", "min"] | None = Field(default=None, description="score")
+    suspicion: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="correct")
 
 
 class PredictBody(Body):
     inputs: Inputs
-    task: str | None = Field(None, description="one of the model's `tasks`; none = the first")
+    task: str | None = Field(default=None, description="one of the model's `tasks`; none = the first")
     settings: TaskSettings | None = None
 
 
@@ -92,7 +92,7 @@ class GenerateBody(Body):
 
     prompt: Prompts | None = None
     inputs: Prompts | None = None
-    stream: bool = Field(False, description="server-sent events, of one text and one output")
+    stream: bool = Field(default=False, description="server-sent events, of one text and one output")
     max_new_tokens: int = Field(64, ge=1, le=256)
     num_beams: int = Field(1, ge=1, le=8)
     num_return_sequences: int = Field(1, ge=1, le=8)
@@ -117,7 +117,7 @@ class EmbedBody(Body):
 
     inputs: Texts
     normalize: Literal[True] = True
-    truncate: bool = Field(False, description="false: a text that does not fit is refused")
+    truncate: bool = Field(default=False, description="false: a text that does not fit is refused")
 
 
 class TextPredictBody(Body):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from electra.contracts import Encoded, Example, TrainableTask
+from electra.deploy.inputs import fields_of
 from electra.deploy.refusal import Refusal
 from electra.deploy.settings import REQUEST_TOKENS
 from electra.errors import ElectraError
@@ -27,7 +28,6 @@ from electra.tasks import task_config
 from electra.tasks.classify import Classify
 from electra.tasks.embed import Embed
 from electra.tasks.generate import Generate
-from electra.tasks.labelled_text import LabelledText
 from electra.tasks.regression import Regression
 from electra.tasks.score import METHODS, Score
 from electra.text.tokenizer import Tokenizer
@@ -136,15 +136,14 @@ class Skill:
 
 
 def _more(task: object, outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Of a classifier, the probabilities of all labels too, the best first."""
+    """Of a classifier, the probability of every label too, as `multilabel` says them, the best first."""
     if not isinstance(task, Classify):
         return {}
     scores = zip(task.labels, torch.softmax(outputs[0].float(), dim=-1).tolist(), strict=True)
-    return {"scores": [{"label": label, "score": score} for label, score in sorted(scores, key=lambda one: -one[1])]}
+    return {"scores": dict(sorted(scores, key=lambda one: -one[1]))}
 
 
-def _compares(skill: Skill) -> bool:
-    task: object = skill.task
+def _compares(task: object) -> bool:
     return isinstance(task, Regression) and bool(task.config.pairs)
 
 
@@ -203,7 +202,7 @@ class ServedModel:
     @property
     def reranker(self) -> Skill | None:
         """What says how well a text answers another: a number for a pair, or vectors."""
-        return next((skill for skill in self._skills.values() if _compares(skill)), self.embedder)
+        return next((skill for skill in self._skills.values() if _compares(skill.task)), self.embedder)
 
     @property
     def classifier(self) -> Skill | None:
@@ -241,7 +240,7 @@ class ServedModel:
         task = None if skill is None else skill.task
         labels = list(task.labels) if isinstance(task, TrainableTask) else []
         length = self.writer.positions if task is None and self.writer is not None else getattr(task, "max_length", 0)
-        pair = isinstance(task, LabelledText) and bool(task.config.pairs)
+        pair = "pair" in (fields_of(task)[0] if task is not None else ())
         return {"name": self.name, "task": self.tasks[0], "abilities": self.abilities, "tasks": self.tasks, "labels": labels,
                 "max_length": length, "pair": pair, "methods": self.methods}  # fmt: skip
 

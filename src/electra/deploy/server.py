@@ -26,7 +26,7 @@ from electra.deploy.connection import Crowd, PatientProtocol
 from electra.deploy.familiar import add_familiar
 from electra.deploy.gate import Gate
 from electra.deploy.openapi import add_schema
-from electra.deploy.served import open_models
+from electra.deploy.served import ServedModel
 from electra.deploy.service import Service
 from electra.deploy.settings import CONNECTIONS, HEAD_BYTES, IDLE_SECONDS, LINGER_SECONDS, ServeSettings
 from electra.deploy.writing import add_writing
@@ -37,21 +37,20 @@ _FILES = 128
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(models: Sequence[str], settings: ServeSettings, say: Callable[[str], None]) -> None:
+def serve(models: Callable[[], Sequence[ServedModel]], settings: ServeSettings, say: Callable[[str], None]) -> None:
     """Serve until a signal.
 
     Args:
-        models: `NAME=DIR` or `DIR`.
+        models: loads them.
         settings: of the server.
         say: is told address and models when requests are accepted.
 
     Raises:
         ElectraError: E-C730 an address of other machines without a key, E-R730 an address that cannot be taken; and those of
-            `open_models`.
+            `models`.
     """
-    listener = take(settings)
-    with contextlib.closing(listener):
-        service = Service(open_models(models), settings)
+    with contextlib.closing(take(settings)) as listener:
+        service = Service(models(), settings)
 
         def tell() -> None:
             host, port = listener.getsockname()[:2]
@@ -129,6 +128,7 @@ class Running(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Signals ask for this module's end, while it serves."""
         loop, before = asyncio.get_running_loop(), {number: signal.getsignal(number) for number in _SIGNALS}
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._asked_to_end, number)

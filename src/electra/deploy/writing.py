@@ -10,7 +10,7 @@ A request that is refused before anything was written has a status of its own; l
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -90,7 +90,7 @@ def _config(body: GenerateBody, writer: Writer) -> DecodingConfig:
     return config
 
 
-def _steps(writer: Writer, text: str, config: DecodingConfig, stop: list[str]) -> Iterator[bytes]:
+def _steps(writer: Writer, text: str, config: DecodingConfig, stop: list[str]) -> Generator[bytes, None, bytes]:
     """The events of one output, its pieces; the last one, why it ended, as the generator's value."""
     truncated = 0 if writer.read is not None else writer.excess(text, config)
     written = writer.stream(text, config, stop)
