@@ -10,20 +10,22 @@ const ofText = {
 
 const row = ([label, score], strong = false) => ({ label, share: score, number: percent(score), strong });
 
+/** A bar for each label, the given ones marked. */
+function surestFirst(scores, given) {
+  const surest = Object.entries(scores).sort(([, one], [, other]) => other - one);
+  return bars(surest.map((one) => row(one, given.includes(one[0]))));
+}
+
 export const classify = {
   ...ofText,
   summary: ([said]) => word("say-label", { label: said.label, score: percent(said.score) }),
-  show: ([said]) => bars(said.scores.map(({ label, score }) => row([label, score], label === said.label))),
+  show: ([said]) => surestFirst(said.scores, [said.label]),
 };
 
 export const multilabel = {
   ...ofText,
   summary: ([said]) => said.labels.map(({ label }) => label).join(", ") || word("say-none"),
-  show: ([said]) => {
-    const given = said.labels.map(({ label }) => label);
-    const surest = Object.entries(said.scores).sort(([, one], [, other]) => other - one);
-    return bars(surest.map((one) => row(one, given.includes(one[0]))));
-  },
+  show: ([said]) => surestFirst(said.scores, said.labels.map(({ label }) => label)),
 };
 
 export const regression = {

@@ -44,13 +44,15 @@ function draw() {
   drawResult();
 }
 
-/** Radio buttons that look like chips. */
+/** Radio buttons that look like chips; whoever moves through them with arrow keys keeps the focus. */
 function drawChips(id, legend, options, chosen, choose) {
+  const focused = at(id).contains(document.activeElement);
   at(id).hidden = options.length === 0;
   at(id).querySelector("legend").textContent = word(legend);
   at(id).querySelector(".chips").replaceChildren(...options.map(({ value, label, note = null }) => h("label", { class: "chip" },
     h("input", { type: "radio", name: id, value, checked: value === chosen, on: { change: () => choose(value) } }),
     h("span", {}, label, note ? h("small", {}, note) : null))));
+  if (focused) at(id).querySelector("input:checked")?.focus();
 }
 
 function drawChoices() {
