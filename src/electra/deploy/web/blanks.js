@@ -1,6 +1,7 @@
 // Views of tasks that put words into a text: fill-mask and correct.
 
 import { bars, h, slicer } from "./dom.js";
+import { MASK } from "./fields.js";
 import { percent, word } from "./words.js";
 
 export const fillMask = {
@@ -8,11 +9,11 @@ export const fillMask = {
   body: ({ masked }) => ({ inputs: [masked] }),
   summary: ([{ masks }]) => (masks.length ? word("say-masks", { count: masks.length }) : word("no-masks")),
   show: ([{ masks }], context) => {
-    const pieces = context.values.masked.split(context.mask);
-    const parts = pieces.flatMap((piece, place) => (place === 0 ? [piece] : [h("mark", { class: "answer" }, masks[place - 1]?.[0].token_str ?? context.mask), piece]));
+    const pieces = context.values.masked.split(MASK);
+    const parts = pieces.flatMap((piece, place) => (place === 0 ? [piece] : [h("mark", { class: "answer" }, masks[place - 1]?.[0].token_str ?? MASK), piece]));
     const put = (sequence) => () => {
       context.put("masked", sequence);
-      if (sequence.includes(context.mask)) context.run();
+      if (sequence.includes(MASK)) context.run();
     };
     const lists = masks.map((candidates, place) => h("section", {},
       h("h3", {}, word("blank", { number: place + 1 })),

@@ -36,7 +36,7 @@ const EXAMPLES = {
   relation: [
     ["en", "cause and effect", { marked: "The [burst] has been caused by water hammer {pressure}." }],
     ["en", "three sentences", { marked: "The [engine] of the old {car} was repaired.\nA [company] in the north makes these {chairs}.\nThe [letter] was found in a wooden {box}." }],
-    ["zh", "人物关系", { marked: "[鲁迅]出生于浙江{绍兴}。\n[周建人]是[鲁迅]的弟弟，在{上海}工作。" }],
+    ["zh", "人物关系", { marked: "[鲁迅]出生于浙江{绍兴}。\n[周建人]是{鲁迅}的弟弟，在上海工作。" }],
   ],
   embed: [
     ["en", "opening hours", { query: "When does the library open?", lines: "The library is open from nine to six.\nBooks may be kept for four weeks.\nThe cafeteria serves lunch at noon.\nOn Sundays the reading room stays closed." }],
@@ -49,7 +49,7 @@ const EXAMPLES = {
   replaced: [
     ["en", "one wrong word", { text: "The chef cooked the meal and the guests drove it with great pleasure." }],
     ["en", "nothing wrong", { text: "In the morning the train leaves the station and crosses the river." }],
-    ["zh", "错一个词", { text: "老师走进教室，打开书本，开始给学生们上飞。" }],
+    ["zh", "错一个字", { text: "该镇位于湖南省南部，人口约三万人，面积二百平方公鱼。" }],
     ["zh", "没有错", { text: "北京是中华人民共和国的首都，也是全国的政治和文化中心。" }],
   ],
   "fill-mask": [

@@ -11,16 +11,18 @@ import { number, word } from "./words.js";
 /** What the server takes in one request. */
 const LIMITS = { characters: 100_000, texts: 64, choices: 32 };
 const ROWS = { text: 5, line: 1, lines: 6, choices: 4, marked: 5, masked: 4 };
+/** Where something is missing, as every tokenizer of ours writes it. */
+export const MASK = "[MASK]";
 const MARKS = { head: ["[", "]"], tail: ["{", "}"] };
 export const HEAD = /\[([^[\]]+)\]/;
 export const TAIL = /\{([^{}]+)\}/;
 
 /** The nodes of the fields; `changed(name, value)` after each change. */
-export function fieldNodes(fields, values, mask, changed) {
-  return fields.map((field) => fieldNode(field, values[field.name] ?? "", mask, (value) => changed(field.name, value)));
+export function fieldNodes(fields, values, changed) {
+  return fields.map((field) => fieldNode(field, values[field.name] ?? "", (value) => changed(field.name, value)));
 }
 
-function fieldNode({ name, kind, optional = false }, value, mask, changed) {
+function fieldNode({ name, kind, optional = false }, value, changed) {
   const id = `field-${name}`;
   const attributes = { id, name, required: !optional, spellcheck: "false", autocomplete: "off", on: { input: (event) => changed(event.target.value) } };
   const control = kind === "line" ? h("input", { type: "text", ...attributes }) : h("textarea", { rows: ROWS[kind], ...attributes });
@@ -33,7 +35,7 @@ function fieldNode({ name, kind, optional = false }, value, mask, changed) {
   };
   const tools = kind === "marked"
     ? Object.entries(MARKS).map(([role, marks]) => h("button", { type: "button", class: "quiet", on: { click: wrap(...marks) } }, word(`tool-${role}`)))
-    : kind === "masked" ? [h("button", { type: "button", class: "quiet", on: { click: wrap(mask, "") } }, word("tool-mask"))] : [];
+    : kind === "masked" ? [h("button", { type: "button", class: "quiet", on: { click: wrap(MASK, "") } }, word("tool-mask"))] : [];
   return h("div", { class: "field" },
     h("label", { for: id }, word(id), optional ? h("span", { class: "hint" }, ` · ${word("optional")}`) : null),
     control, tools.length ? h("div", { class: "tools" }, tools) : null);

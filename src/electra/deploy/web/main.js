@@ -12,7 +12,6 @@ import { requestNode } from "./request.js";
 import { isKnown, modesOf, viewOf } from "./views.js";
 import { chooseLanguage, currentLanguage, explained, LANGUAGES, number, taskName, time, word } from "./words.js";
 
-const MASK = "[MASK]";
 const at = (id) => document.getElementById(id);
 /** `values` by mode: what was typed stays when another model of the same task is chosen; `last`: {draw} of the result. */
 const state = { models: [], model: null, mode: "", values: {}, memory: {}, last: null, running: null, status: ["nothing"] };
@@ -66,7 +65,7 @@ function drawChoices() {
 }
 
 function choose(model, mode = modesOf(model)[0] ?? "") {
-  state.running?.abort();
+  abandon();
   Object.assign(state, { model, mode, memory: {}, last: null, status: ["nothing"] });
   showTrouble(null);
   drawChoices();
@@ -74,7 +73,6 @@ function choose(model, mode = modesOf(model)[0] ?? "") {
   drawResult();
 }
 
-const mask = () => state.model?.mask_token ?? MASK;
 const values = () => (state.values[state.mode] ??= {});
 const fields = () => viewOf(state.mode).fields(state.model);
 
@@ -90,7 +88,7 @@ function drawForm() {
   }, label)));
   const count = h("span", { class: "hint", id: "count" });
   form.replaceChildren(
-    ...fieldNodes(fields(), values(), mask(), (name, value) => {
+    ...fieldNodes(fields(), values(), (name, value) => {
       values()[name] = value;
       drawCount();
     }),
@@ -158,9 +156,16 @@ function stop() {
   state.running?.abort();
 }
 
-/** Do something that can be stopped; what goes wrong is shown. `shown` gets the result's node. */
+/** End the request that runs, whose result nobody wants any more. */
+function abandon() {
+  stop();
+  state.running = null;
+  at("result").removeAttribute("aria-busy");
+}
+
+/** Do something that can be stopped; what goes wrong is shown. */
 async function busy(key, work) {
-  state.running?.abort();
+  abandon();
   const running = new AbortController();
   state.running = running;
   showTrouble(null);
@@ -210,7 +215,7 @@ function predict(shown) {
 /** What views may do; see views.js. */
 function contextOf(model, mode, given) {
   return {
-    model, mode, values: given, modes: modesOf(model), memory: state.memory, mask: mask(), run, fail,
+    model, mode, values: given, modes: modesOf(model), memory: state.memory, run, fail,
     put: (name, value) => put({ ...values(), [name]: value }),
     ask: (body) => ask(`v1/${encodeURIComponent(model.name)}/predict`, body),
   };

@@ -5,9 +5,10 @@
 // is chosen is put in and the text judged again. What was changed is kept until another text is judged, so that it can be undone.
 
 import { bars, h, slicer } from "./dom.js";
+import { MASK } from "./fields.js";
 import { number, percent, word } from "./words.js";
 
-const PROPOSALS = 8;
+const PROPOSALS = 6;
 const DOUBTFUL = 0.5; // from here on a token is underlined, too: nothing is told by colour alone
 
 /** Tokens in the order of the text; those of the same characters (bytes of one sign) are one, with the highest share. */
@@ -77,10 +78,10 @@ function focusAt(node, start) {
 
 /** The generator's proposals for a token, as a panel. */
 async function proposals(token, context) {
-  const { values: { text }, mask } = context;
+  const { text } = context.values;
   const cut = slicer(text);
-  const masked = cut(0, token.start) + mask + cut(token.end);
-  const blank = cut(0, token.start).split(mask).length - 1; // blanks of the text itself stand before it
+  const masked = cut(0, token.start) + MASK + cut(token.end);
+  const blank = cut(0, token.start).split(MASK).length - 1; // blanks of the text itself stand before it
   const { reply } = await context.ask({ task: "fill-mask", inputs: [masked], settings: { top_k: PROPOSALS } });
   const old = cut(token.start, token.end);
   return (reply.predictions[0].masks[blank] ?? []).map(({ token_str: name, score, sequence }) =>
@@ -100,7 +101,7 @@ function panel(token, button, node, context) {
   const title = word("proposals", { token: button.textContent, score: token.says });
   const place = node.querySelector(".panel-place");
   const take = ({ name, old, text }) => {
-    memory.trail = [...trailOf(memory, values.text), { old, name, start: token.start, before: values.text, after: text, mean: memory.mean }];
+    memory.trail = [...trailOf(memory, values.text), { old, name, start: token.start, before: values.text, after: text, was: { share: token.share, mean: memory.mean } }];
     context.put("text", text);
     context.run((shown) => focusAt(shown, token.start));
   };
@@ -123,17 +124,20 @@ function trailOf({ trail = [] }, text) {
   return trail.at(-1)?.after === text ? trail : [];
 }
 
-function trailNode(context, mean) {
+/** What was changed, how probable that made the place and the text, and a way back. */
+function trailNode(context, shares, mean) {
   const trail = trailOf(context.memory, context.values.text);
   if (!trail.length) return null;
+  const latest = trail.at(-1);
+  latest.is ??= { share: shares.findLast(({ start }) => start <= latest.start)?.share ?? 0, mean };
   const undo = () => {
-    const last = trail.at(-1);
     context.memory.trail = trail.slice(0, -1);
-    context.put("text", last.before);
-    context.run((shown) => focusAt(shown, last.start));
+    context.put("text", latest.before);
+    context.run((shown) => focusAt(shown, latest.start));
   };
-  const rows = trail.map(({ old, name, mean: before }, place) =>
-    h("li", {}, word("changed", { old, new: name, before: percent(before), after: percent(trail[place + 1]?.mean ?? mean) })));
+  const rows = trail.map(({ old, name, was, is }) => h("li", {}, word("changed", {
+    old, new: name, before: percent(was.share), after: percent(is.share), mean: percent(was.mean), now: percent(is.mean),
+  })));
   return h("div", { class: "trail" }, h("h3", {}, word("trail")), h("ol", {}, rows), h("button", { type: "button", class: "quiet", on: { click: undo } }, word("undo")));
 }
 
@@ -151,7 +155,7 @@ export const replaced = {
       scale(word("scale-low"), word("scale-high")),
       proposes ? "" : h("p", { class: "hint" }, word("no-generator")),
       h("div", { class: "panel-place" }),
-      trailNode(context, score) ?? "",
+      trailNode(context, shares, score) ?? "",
     );
     return node;
   },
