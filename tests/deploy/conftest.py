@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from electra.deploy.served import ServedModel, open_models
+from electra.deploy.served import ServedModel, open_model, open_models
 from electra.deploy.server import serve
 from electra.deploy.settings import ServeSettings
 from electra.models.classic import ClassicConfig
@@ -63,6 +64,7 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_model_dir(folder / "pair", encoder=encoder, provenance=provenance, head=RtdHead(CONFIG),
                    generator=(generator, MlmHead(CONFIG)))  # fmt: skip
     save_model_dir(folder / "writer", encoder=build_encoder(MODERN), provenance=provenance, head=CausalHead(MODERN))
+    open_model("warm", folder / "sentiment")  # what the first one imports, forked servers need not
     return {name: folder / name for name in (*TASKS, "pair", "writer")}
 
 
@@ -163,6 +165,7 @@ def fork(models: Callable[[], Sequence[ServedModel]], settings: ServeSettings, l
             out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             os.dup2(out, 1)
             os.dup2(out, 2)
+            sys.stderr = os.fdopen(2, "w")
             serve(models, settings, lambda line: os.write(writing, f"{line}\n".encode()) and None)
             code = 0
         except BaseException as error:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.deploy.conftest import TASKS, Server
 
 from electra.contracts import Example
 from electra.predict.predictor import load
-from tests.deploy.conftest import TASKS, Server
 
 TEXT = "the good film was bad"
 #: for each model, inputs as a caller writes them and as examples

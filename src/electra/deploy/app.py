@@ -143,10 +143,11 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", summary="Figures, in Prometheus' text format")
     async def metrics() -> Response:
-        requests, tokens = service.batcher.waiting
+        requests, queued, tokens = service.batcher.waiting
         failing = service.batcher.failing
         page = service.counters.render({
             "electra_waiting_requests": ("Requests that are waited for.", {"": requests}),
+            "electra_queued_requests": ("Those of them that have been read, and wait for their turn.", {"": queued}),
             "electra_waiting_tokens": ("Tokens of these, estimated until they are read.", {"": tokens}),
             "electra_model_ready": ("1, or 0 since the model failed.", {name: float(not failing[name]) for name in failing}),
         })  # fmt: skip

@@ -34,6 +34,8 @@ from electra.errors import ElectraError
 
 #: weight of the last turn in the measured speed
 _NEWEST = 0.2
+#: tokens of a turn whose speed says what the model can do: small ones pay for what all turns cost
+_TELLING = 1024
 
 
 @dataclass(eq=False, kw_only=True)
@@ -174,9 +176,10 @@ class Batcher:
         return {name: lane.failing for name, lane in self._lanes.items()}
 
     @property
-    def waiting(self) -> tuple[int, int]:
-        """Requests and tokens that are waited for."""
-        return self._requests, sum(lane.tokens for lane in self._lanes.values())
+    def waiting(self) -> tuple[int, int, int]:
+        """Requests that are waited for, those of them that are in the queue, and the tokens of all."""
+        lanes = self._lanes.values()
+        return self._requests, sum(len(lane.works) for lane in lanes), sum(lane.tokens for lane in lanes)
 
     # -- in the event loop ----------------------------------------------------------------------------------------------
 
@@ -187,7 +190,7 @@ class Batcher:
             Refusal: 429 with `Retry-After`: too many requests or tokens wait, or for longer than it has.
         """
         with self._changed:
-            requests, waiting = self.waiting
+            requests, _, waiting = self.waiting
             wait = sum(one.tokens / one.speed for one in self._lanes.values() if one.speed)
             if requests >= self._most or waiting >= QUEUED_TOKENS or wait > seconds:
                 self._counters.add("electra_refused_total")
@@ -275,7 +278,7 @@ class Batcher:
             self._counters.observe("electra_batch_tokens", tokens)
         with self._changed:
             lane.seconds += seconds
-            if measured[0]:
+            if measured[0] >= _TELLING or (measured[0] and isinstance(first, Writing)):
                 speed = measured[0] / max(measured[1], 1e-6)
                 lane.speed = speed if lane.speed is None else (1 - _NEWEST) * lane.speed + _NEWEST * speed
             lane.works.extend(part.work for part in parts if not part.work.over)
@@ -322,6 +325,9 @@ class Batcher:
             self._failed(work, error)
 
     def _failed(self, work: Work, error: Exception) -> None:
+        if isinstance(error, Refusal):  # it is the request
+            self._settle(work, error)
+            return
         self.mark(work.lane, error)
         self._settle(work, failure(work.lane, error))
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from electra.contracts import Encoded, Example, TrainableTask
+from electra.contracts import Batch, Encoded, Example, TrainableTask
 from electra.deploy.inputs import fields_of
 from electra.deploy.refusal import Refusal
-from electra.deploy.settings import REQUEST_TOKENS
+from electra.deploy.settings import ANSWER_CHARACTERS, REQUEST_TOKENS
 from electra.errors import ElectraError
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.predict.predictor import Predictor, load, predictor_of
@@ -27,6 +28,7 @@ from electra.predict.writer import Writer, load_writer, writer_of
 from electra.tasks import task_config
 from electra.tasks.classify import Classify
 from electra.tasks.embed import Embed
+from electra.tasks.fill_mask import FillMask
 from electra.tasks.generate import Generate
 from electra.tasks.regression import Regression
 from electra.tasks.score import METHODS, Score
@@ -71,43 +73,56 @@ class Skill:
     def __init__(self, name: str, predictor: Predictor) -> None:
         self.name, self.predictor, self.task = name, predictor, predictor.task
         predictor.network.eval()  # for good: several tasks share networks
-        self._rate = _TOKENS_OF_A_CHARACTER
+        self._rate: float | None = None
         # others ask their networks in rounds, or in ways of their own, and take inputs whole
         self._by_row = type(predictor).answer is Predictor.answer
+        self._read = 0
+        for network in () if self._by_row else predictor.network.children():
+            network.register_forward_pre_hook(self._count)
 
     def estimate(self, characters: int) -> int:
         """About how many tokens some text will be."""
-        return 1 + int(self._rate * characters)
+        return 1 + int((_TOKENS_OF_A_CHARACTER if self._rate is None else self._rate) * characters)
 
     def encode(self, examples: Sequence[Example]) -> list[tuple[Example, list[Encoded]]]:
         """The examples with their rows; what is wrong with one is a refusal that names it.
 
         Raises:
-            Refusal: 422 E-S745 more tokens than one request may have, or what the task says of an example.
+            Refusal: 422 E-S745 more tokens than one request may have, or more to say; or what the task says of an example.
         """
-        found, tokens = [], 0
+        found, tokens, said = [], 0, 0
         for example in examples:
+            said += self._said(example)
+            if said > ANSWER_CHARACTERS or tokens + self._masked(example) > REQUEST_TOKENS:
+                raise _too_much(example.where)
             try:
-                self._check(example, tokens)
                 rows = self.task.encode(example)
             except ElectraError as error:
                 raise Refusal(422, error.code, error.cause, error.fix, example.where) from None
             found.append((example, rows))
             tokens += sum(len(row.tokens) for row in rows)
             if tokens > REQUEST_TOKENS:
-                raise _too_many(example)
+                raise _too_much(example.where)
         characters = sum(len(example.text) + len(example.pair or "") for example in examples)
         if characters:
-            self._rate += 0.1 * (tokens / characters - self._rate)
+            self._rate = tokens / characters if self._rate is None else 0.9 * self._rate + 0.1 * tokens / characters
         return found
 
-    def _check(self, example: Example, before: int) -> None:
-        """A method that masks each token in turn makes a row for each: refused before there are too many."""
+    def _masked(self, example: Example) -> int:
+        """Tokens of the rows of a method that masks each token in turn, known before there are too many of them."""
         task = self.task
-        if isinstance(task, Score) and task.method.masks is not None:
-            tokens = len(task.tokenizer.encode_literally(example.text).ids)
-            if before + tokens * min(tokens, task.max_length) > REQUEST_TOKENS:
-                raise _too_many(example)
+        if not isinstance(task, Score) or task.method.masks is None:
+            return 0
+        tokens = len(task.tokenizer.encode_literally(example.text).ids)
+        return tokens * min(tokens, task.max_length)
+
+    def _said(self, example: Example) -> int:
+        """Characters of an answer that repeats the whole text for each proposal."""
+        task = self.task
+        if not isinstance(task, FillMask):
+            return 0
+        masks = example.text.count(task.tokenizer.token_text(task.tokenizer.mask_id))
+        return masks * task.config.top_k * len(example.text)
 
     def pieces(self, inputs: Sequence[tuple[Example, list[Encoded]]]) -> Sequence[Any]:
         """What may be computed apart: rows, or whole inputs."""
@@ -118,8 +133,15 @@ class Skill:
         return len(piece.tokens) if self._by_row else sum(len(row.tokens) for row in piece[1])
 
     def compute(self, pieces: Sequence[Any]) -> list[Any]:
-        """What the network says of each piece."""
+        """What the network says of each piece. Raises Refusal 422 E-S745: it would be asked too much in rounds."""
+        self._read = 0
         return self.predictor.outputs(pieces) if self._by_row else list(self.predictor.answer(pieces))
+
+    def _count(self, _: nn.Module, given: tuple[Batch, ...]) -> None:
+        """How much is read in rounds is known when it is asked for."""
+        self._read += given[0].tokens.numel()
+        if self._read > REQUEST_TOKENS:
+            raise _too_much(None)
 
     def finish(self, inputs: Sequence[tuple[Example, list[Encoded]]], found: Sequence[Any]) -> list[Answer]:
         """The answers of a request from what was computed of all its pieces."""
@@ -147,9 +169,9 @@ def _compares(task: object) -> bool:
     return isinstance(task, Regression) and bool(task.config.pairs)
 
 
-def _too_many(example: Example) -> Refusal:
-    return Refusal(422, "E-S745", f"the network would have to read more than {REQUEST_TOKENS:,} tokens for this request",
-                   "send less text at once", example.where)  # fmt: skip
+def _too_much(where: str | None) -> Refusal:
+    return Refusal(422, "E-S745", f"for this request the network would have to read more than {REQUEST_TOKENS:,} tokens, or "
+                   f"the answer have more than {ANSWER_CHARACTERS:,} characters", "send less text at once", where)  # fmt: skip
 
 
 class ServedModel:

@@ -19,6 +19,8 @@ BODY_BYTES, DISCARDED_BYTES = 1_000_000, 16_000_000
 TEXTS, CHARACTERS = 64, 100_000
 #: tokens that a network reads for one request, windows and masked copies counted
 REQUEST_TOKENS = 1 << 18
+#: characters of proposals that repeat a text, in one answer
+ANSWER_CHARACTERS = 4_000_000
 #: tokens that may wait, of all models together; one more request is let in below it
 QUEUED_TOKENS = 1 << 16
 #: tokens that are computed before it is another model's turn; seconds of writing
