@@ -1,4 +1,4 @@
-"""The page in a real browser, against a real server with tiny models: every task, keyboard, widths, languages, and what it never does.
+"""The page in a real browser, against a real server with tiny models: tasks, keyboard, widths, languages, what it never does.
 
 Screenshots go to the directory that ELECTRA_SCREENSHOTS names, else to pytest's temporary one.
 """
@@ -24,8 +24,8 @@ if not CHROMIUM.exists():
     pytest.skip("there is no browser: apt-get install chromium", allow_module_level=True)
 api = pytest.importorskip("playwright.sync_api")
 
-FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-         "--disable-sync").split()  # fmt: skip
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
 #: model of tests/deploy/conftest.py -> its task, and what its result must hold
 SHOWN = {
     "sentiment": ("classify", ".bars li >> nth=1"),
@@ -390,23 +390,23 @@ def test_text_can_be_read_and_controls_have_names(visit: Open, scheme: str) -> N
         one.choose(model)
         one.page.locator("#examples button").first.click()
         one.run()
-        nameless = one.page.locator("input, textarea, button, [role=button]").evaluate_all(
-            "nodes => nodes.filter(node => !(node.labels?.length || node.ariaLabel || node.textContent.trim())).map(node => node.outerHTML)"
-        )
+        nameless = one.page.locator("input, textarea, button, [role=button]").evaluate_all("""nodes => nodes
+            .filter(node => !(node.labels?.length || node.ariaLabel || node.textContent.trim())).map(node => node.outerHTML)""")
         assert nameless == []
         assert one.page.evaluate(CONTRAST) == []
 
 
 #: texts whose contrast is too low
 CONTRAST = """() => {
-    const paint = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    const paint = canvas.getContext("2d", { willReadFrequently: true });
     const over = colours => {  // pixels of colours laid over one another, the first at the bottom
         paint.clearRect(0, 0, 1, 1);
         for (const colour of colours) { paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1); }
         return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
     };
-    const light = pixel => pixel.map(value => value / 255).map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, place) => sum + value * [0.2126, 0.7152, 0.0722][place], 0);
+    const linear = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    const light = pixel => [0.2126, 0.7152, 0.0722].reduce((sum, part, place) => sum + part * linear(pixel[place] / 255), 0);
     const found = [];
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
@@ -414,7 +414,7 @@ CONTRAST = """() => {
         if (!texts.currentNode.data.trim() || !node.checkVisibility() || node.closest("svg, noscript, :disabled")) continue;
         const behind = [];
         for (let one = node; one; one = one.parentElement) behind.unshift(getComputedStyle(one).backgroundColor);
-        const [ink, ground] = [[...behind, getComputedStyle(node).color], behind].map(colours => light(over(["white", ...colours])));
+        const ground = light(over(behind)), ink = light(over([...behind, getComputedStyle(node).color]));
         const contrast = (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
         if (contrast < 4.5) found.push(`${texts.currentNode.data.trim().slice(0, 30)}: ${contrast.toFixed(2)}`);
     }
