@@ -194,11 +194,14 @@ def test_slurms_executor_hands_the_stages_to_jobs(
     texts: Path, tokenizer_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an `sbatch` that takes scripts and starts nothing; what a job does is done here."""
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text("#!/bin/sh\necho Submitted batch job 7\n")
-    sbatch.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    for name, told in {"sbatch": "Submitted batch job 7", "scontrol": "node1"}.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!/bin/sh\necho {told}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name, value in {"NODELIST": "node1", "CPUS_PER_TASK": "1", "MEM_PER_CPU": "2048"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     previous = None
     for stage in stages([texts], tokenizer=tokenizer_dir, out=tmp_path / "many", work=tmp_path / "work", tasks=2):
         previous = SlurmPipelineExecutor(
