@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -20,6 +21,39 @@ from electra.errors import Preempted
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Cores that this process may use: those it may run on, and no more than its control groups give time for; at least 1."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")):
+        usable = min(usable, quota // period)
+    return max(1, usable)
+
+
+def _quotas(groups: Path, root: Path) -> Iterator[tuple[int, int]]:
+    """(microseconds of processor time, in so many microseconds) of every control group this process is in, version 2 or 1.
+
+    Args:
+        groups: lines such as `0::/user/job` and `4:cpu,cpuacct:/job`.
+        root: where the groups are mounted; in a container it may be its own group.
+    """
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounted = root / controllers
+        group = mounted / path.lstrip("/")
+        for place in (group, *group.parents[: len(group.parts) - len(mounted.parts)]):
+            one, quota, period = place / "cpu.max", place / "cpu.cfs_quota_us", place / "cpu.cfs_period_us"
+            if one.is_file():
+                limit = one.read_text(encoding="ascii").split()
+            elif quota.is_file() and period.is_file():
+                limit = [quota.read_text(encoding="ascii").strip(), period.read_text(encoding="ascii").strip()]
+            else:
+                continue
+            if limit[0].isdecimal():  # neither `max` nor -1
+                yield int(limit[0]), int(limit[1])
 
 
 def describe() -> dict[str, str]:
