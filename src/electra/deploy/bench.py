@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from electra.contracts import Example, Task
+from electra.cores import available_cores
 from electra.errors import ElectraError
 from electra.predict.inference import Precision
 from electra.predict.predictor import Predictor, load
@@ -101,7 +102,7 @@ def bench(
         passes=len(passes), p50_ms=float(np.percentile(singles, 50)), p99_ms=float(np.percentile(singles, 99)),
         requests=len(singles), model_mb=None if before is None or after is None else (after - before) / 2**20,
         peak_mb=None if peak is None else peak / 2**20, precision=predictor.precision, threads=torch.get_num_threads(),
-        cores=machine.available_cores(), cpu_capability=torch.backends.cpu.get_cpu_capability(), torch=torch.__version__,
+        cores=available_cores(), cpu_capability=torch.backends.cpu.get_cpu_capability(), torch=torch.__version__,
     )  # fmt: skip
 
 

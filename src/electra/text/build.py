@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from electra.cores import available_cores
 from electra.errors import ElectraError, ExitCode
 from electra.storage import MANIFEST, sync, workshop
 from electra.text.drops import Drops
@@ -46,7 +47,7 @@ from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, batches, 
 from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
 from electra.text.words import SegmenterName, segmenter_package
-from electra.text.workers import cores, encode_in_order
+from electra.text.workers import encode_in_order
 
 #: tokens after which a shard is written: so few that the memory for one is nothing beside that of the processes
 SHARD_TOKENS = 1 << 21
@@ -123,7 +124,7 @@ def build(
             try_files(files, options)
             if filters.looks_ahead:
                 journal.save(shop)  # what is found before the first shard is of this command
-            return _make(files, made_of, shop, journal, workers or cores(), progress or _unseen)
+            return _make(files, made_of, shop, journal, workers or available_cores(), progress or _unseen)
 
 
 @dataclass(frozen=True, kw_only=True)

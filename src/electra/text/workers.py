@@ -34,11 +34,6 @@ _TEXTS = pa.schema([("text", pa.string())])
 Batch = TypeVar("Batch")
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def encode_in_order(
     batches: Iterator[Batch],
     texts: Callable[[Batch], list[str]],

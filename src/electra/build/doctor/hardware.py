@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from electra.build.doctor.check import Check
+from electra.cores import available_cores
 from electra.events import size
 
 #: bytes that training the smallest recipes takes, torch included
@@ -18,9 +19,7 @@ def cores() -> Check:
     """Whether torch begins more threads than there are cores: they wait for each other, and all is slower."""
     import torch
 
-    from electra.train import machine
-
-    usable, threads = machine.cores(), torch.get_num_threads()
+    usable, threads = available_cores(), torch.get_num_threads()
     found = f"{usable} of {os.cpu_count()} may be used, torch takes {threads} thread{'s' * (threads > 1)}"
     if threads > usable:
         mend = f"export OMP_NUM_THREADS={usable}: more threads than cores slow each other down"
