@@ -30,7 +30,7 @@ from electra.models.model_dir import FORMAT as MODEL_FORMAT
 from electra.models.model_dir import FORMAT_VERSION as MODEL_FORMAT_VERSION
 from electra.models.model_dir import ModelDir, load_model_dir, manifest_of
 from electra.models.network_files import OWN_HEAD, read_json
-from electra.predict.predictor import Predictor, predictor_of, task_of
+from electra.predict.predictor import Predictor, plain_predictor, task_of
 from electra.predict.session import FORMAT, FORMAT_VERSION, GRAPH, SessionNetwork, open_session, reading, signature
 from electra.tasks.embed import Embed
 from electra.tasks.replaced import ReplacedNetwork
@@ -133,7 +133,7 @@ def export_model(
 
 def _onnx(model: ModelDir, out: Path, name: str | None, settings: Mapping[str, Any], int8: Quality | None) -> Exported:
     config = task_of(model, name, settings=settings)
-    expected, torch_predictor = signature(config), predictor_of(model, config)
+    expected, torch_predictor = signature(config), plain_predictor(model, config)
     network, task = torch_predictor.network, torch_predictor.task
     if expected is None or not isinstance(network, Portable):
         raise ElectraError("E-C713", str(model.path), f"task {config.type} is more than a pass of one network over whole texts",
@@ -223,7 +223,7 @@ def _sentence_transformers(model: ModelDir, out: Path, settings: Mapping[str, An
         raise ElectraError("E-C713", str(model.path), f"its encoder was fine-tuned for {trained}, not to embed texts",
                            "fine-tune with task=embed, or export the model that it was fine-tuned from")  # fmt: skip
     _check_classes(model)
-    task = predictor_of(model, task_of(model, "embed", settings=settings)).task
+    task = plain_predictor(model, task_of(model, "embed", settings=settings)).task
     assert isinstance(task, Embed)
     with storage.sealed_directory(out, _manifest(model, MODEL_FORMAT, MODEL_FORMAT_VERSION)) as temporary:
         _copy(model.path, temporary, (*_NETWORK, "README.md"))

@@ -222,6 +222,18 @@ def predictor_of(model: ModelDir | Export, config: AnyTaskConfig, precision: Pre
     Raises:
         ElectraError: of those of `load` all that have to do with the network.
     """
+    predictor = plain_predictor(model, config)
+    predictor.precision = ready(predictor.network.eval(), precision)
+    predictor.packed = not isinstance(model, Export)
+    return predictor
+
+
+def plain_predictor(model: ModelDir | Export, config: AnyTaskConfig) -> Predictor:
+    """As `predictor_of`, with the networks as they were loaded: slower, and what can be exported.
+
+    Raises:
+        ElectraError: as `predictor_of`.
+    """
     tokenizer = model.tokenizer()
     if isinstance(model, Export):
         predictor, sizes = _of_export(model, config, tokenizer), [model.encoder]
@@ -233,8 +245,6 @@ def predictor_of(model: ModelDir | Export, config: AnyTaskConfig, precision: Pre
         if tokenizer.vocab_size > encoder.vocab_size:
             raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
                                f"{encoder.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
-    predictor.precision = ready(predictor.network.eval(), precision)
-    predictor.packed = not isinstance(model, Export)
     return predictor
 
 
