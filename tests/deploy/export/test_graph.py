@@ -15,7 +15,8 @@ from electra.contracts import Example, Prediction
 from electra.data.loader import in_order
 from electra.deploy.graph import Graph, compare, write_graph
 from electra.errors import ElectraError
-from electra.predict.predictor import Predictor, load
+from electra.models.model_dir import load_model_dir
+from electra.predict.predictor import Predictor, plain_predictor, task_of
 from electra.predict.session import SessionNetwork, Signature, open_session, reading, signature
 from electra.tasks import task_config
 from electra.tasks.common import EncodedExamples, rows_of
@@ -28,6 +29,12 @@ Same = Callable[[Sequence[Prediction], Sequence[Prediction]], None]
 NAMES = ["classify", "tag", "span", "joint span", "relation", "embed", "embed by cls", "choice", "replaced", "score",
          "fill-mask"]  # fmt: skip
 FAMILIES = ["classic", "modern", "recurrent"]
+
+
+def plain(path: Path, task: str | None = None, settings: dict[str, Any] | None = None) -> Predictor:
+    """As exports take it."""
+    model = load_model_dir(path)
+    return plain_predictor(model, task_of(model, task, settings=settings))
 
 
 class Eager:
@@ -55,7 +62,7 @@ def check(model: Model, asked: Asked, same: Same, tokenizer: Tokenizer) -> Calla
         tree, examples = asked(name)
         untrained = tree["type"] in ("replaced", "score", "fill-mask")
         settings = {key: value for key, value in tree.items() if key != "type"}
-        ours = load(model(family, name), tree["type"] if untrained else None, settings=settings if untrained else None)
+        ours = plain(model(family, name), tree["type"] if untrained else None, settings if untrained else None)
         config = task_config(tree)
         expected = signature(config)
         assert expected is not None
@@ -65,7 +72,7 @@ def check(model: Model, asked: Asked, same: Same, tokenizer: Tokenizer) -> Calla
         for packed in (False, True):
             for _, batch in in_order(EncodedExamples(rows), 64, ours.task.pad_id, packed):
                 with torch.inference_mode():
-                    right, other = ours.network(batch), network(batch)
+                    right, other = ours.network.eval()(batch), network(batch)
                 assert right.shape == other.shape
                 if ours.task.per_token:
                     right, other = (torch.cat(rows_of(values, batch.layout)) for values in (right, other))
@@ -100,7 +107,7 @@ def test_onnxruntime_gives_what_torch_gives(
 
 
 def test_a_graph_that_differs_is_named_with_its_worst_shape(model: Model) -> None:
-    ours, others = (load(model("classic", "classify")).network for _ in range(2))
+    ours, others = (plain(model("classic", "classify")).network for _ in range(2))
     graph, other = (Graph(network, Signature()).eval() for network in (ours, others))  # type: ignore[arg-type]
     assert {one.largest for one in compare(graph, SessionNetwork(Eager(graph), Signature()))} == {0.0}
     with torch.no_grad():
@@ -110,6 +117,6 @@ def test_a_graph_that_differs_is_named_with_its_worst_shape(model: Model) -> Non
 
 
 def test_a_graph_of_another_task_is_refused(model: Model) -> None:
-    graph = Graph(load(model("classic", "classify")).network, Signature())  # type: ignore[arg-type]
+    graph = Graph(plain(model("classic", "classify")).network, Signature())  # type: ignore[arg-type]
     with pytest.raises(ElectraError, match=r"E-M711 .*makes logits .* needs last_hidden_state"):
         SessionNetwork(Eager(graph), Signature(outputs=("last_hidden_state",)))
