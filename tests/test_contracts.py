@@ -125,7 +125,8 @@ def test_the_public_names_of_the_package() -> None:
     assert signatures == {
         "pretrain": "(sources: 'Sequence[str | Path]', assignments: 'Sequence[str]' = ()) -> 'Path'",
         "finetune": "(sources: 'Sequence[str | Path]' = (), assignments: 'Sequence[str]' = ()) -> 'Path'",
-        "load": "(model: 'str | Path', task: 'str | None' = None) -> 'Predictor'",
+        "load": "(model: 'str | Path', task: 'str | None' = None, precision: \"Literal['fp32', 'bf16', 'auto']\" = 'fp32') "
+        "-> 'Predictor'",
     }
 
 

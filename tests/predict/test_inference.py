@@ -106,7 +106,7 @@ def example(task: str, words: Sequence[str]) -> Example:
         case "relation":
             return Example(text=text, given={"head": (0, len(words[0]), None), "tail": (len(text) - 1, len(text), None)})
         case "choice":
-            return Example(text=text, given={"choices": [" ".join(words[:3]), "good", text]})
+            return Example(text=text, given={"choices": ["was bad", "good", f"the film {text}"]})
         case "fill" | "joint":
             return Example(text=f"the [MASK] {text} [MASK]")
         case "embed":

@@ -80,7 +80,7 @@ def bench(
     """Measure; `seconds` each for texts together and one by one, a pass and 20 requests at least.
 
     Raises:
-        ElectraError: E-C702 the task takes more than texts and there is no file; those of `predictor.load` and the task's `read`.
+        ElectraError: E-C702 the task takes more than texts and there is no file; and those of `load` and the task's `read`.
     """
     before, began = machine.used_memory(), time.perf_counter()
     predictor = load(model, task, precision=precision)

@@ -109,7 +109,7 @@ def test_onnxruntime_gives_what_torch_gives(
 def test_a_graph_that_differs_is_named_with_its_worst_shape(model: Model) -> None:
     ours, others = (plain(model("classic", "classify")).network for _ in range(2))
     graph, other = (Graph(network, Signature()).eval() for network in (ours, others))  # type: ignore[arg-type]
-    assert {one.largest for one in compare(graph, SessionNetwork(Eager(graph), Signature()))} == {0.0}
+    assert max(one.largest for one in compare(graph, SessionNetwork(Eager(graph), Signature()))) < 1e-6
     with torch.no_grad():
         others.get_parameter("head.classifier.bias")[0] += 0.01
     with pytest.raises(ElectraError, match=r"E-M712 onnx/model\.onnx: for inputs of \d+ x \d+ it differs by 0\.0"):
