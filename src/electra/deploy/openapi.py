@@ -68,6 +68,9 @@ def _schema(app: FastAPI, models: list[ServedModel], keys: bool) -> dict[str, An
     parts.setdefault("schemas", {})["Error"] = _ERROR
     for name in ("HTTPValidationError", "ValidationError"):
         parts["schemas"].pop(name, None)
+    makers = [model.name for model in models if model.embedder is not None]
+    if makers:
+        parts["schemas"]["EmbeddingsBody"]["properties"]["model"]["enum"] = makers
     if keys:
         parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"key": []}]

@@ -112,7 +112,7 @@ class Running(uvicorn.Server):
             add(app, service)
         super().__init__(uvicorn.Config(
             Gate(app, service), http=cast(Any, partial(PatientProtocol, crowd)), ws="none", lifespan="off",
-            loop="asyncio", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
             timeout_keep_alive=int(IDLE_SECONDS), h11_max_incomplete_event_size=HEAD_BYTES, backlog=2048,
             timeout_graceful_shutdown=int(service.settings.timeout) + 5,
         ))  # fmt: skip
