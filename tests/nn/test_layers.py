@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -108,3 +111,19 @@ def test_geglu_and_its_gradient_are_those_of_its_definition() -> None:
     inner, gate = both.chunk(2, -1)
     torch.testing.assert_close(geglu(both), F.gelu(inner) * gate)
     assert torch.autograd.gradcheck(geglu, both)
+
+
+def test_networks_without_values_cost_no_memory_and_leave_the_compiler_of_torch_alone() -> None:
+    """In a process of its own, where nothing else has imported it."""
+    program = """
+import sys
+from torch import nn
+from electra.nn.layers import shapes_alone
+with shapes_alone():
+    network = nn.Sequential(nn.Embedding(10**9, 512), nn.Linear(512, 10**9), nn.LSTM(512, 512))
+assert network[0].weight.shape == (10**9, 512)
+assert all(parameter.is_meta for parameter in network.parameters())
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
