@@ -231,7 +231,7 @@ def _svg(figure: Figure, title: str) -> str:
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has the font, not matplotlib
-        ConstrainedLayoutEngine().execute(figure)  # type: ignore[no-untyped-call]  # a figure's own engine measures all of it twice
+        ConstrainedLayoutEngine().execute(figure)  # a figure's own engine measures all of it twice
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
