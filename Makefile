@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DATATROVE := .venv-datatrove
 LANGUAGE ?= zh
 PIP_ARGS ?=
 SHORT ?=
 
-.PHONY: setup demo test suite check bench soak
+.PHONY: setup demo test suite check bench soak datatrove-env datatrove-test
 
 setup: $(VENV)/.installed
 
@@ -37,3 +38,15 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+
+# what text/ needs, without torch, beside datatrove, whose pins are not ours
+datatrove-env: $(DATATROVE)/.installed
+
+$(DATATROVE)/.installed: pyproject.toml constraints-datatrove.txt
+	test -x $(DATATROVE)/bin/python || $(PYTHON) -m venv $(DATATROVE)
+	$(DATATROVE)/bin/python -m pip install $(PIP_ARGS) --quiet --disable-pip-version-check -c constraints-datatrove.txt datatrove hypothesis numpy pyarrow pydantic pytest regex rensa rich tokenizers typer
+	$(DATATROVE)/bin/python -m pip install $(PIP_ARGS) --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+datatrove-test: datatrove-env
+	$(DATATROVE)/bin/python -m pytest tests/datatrove

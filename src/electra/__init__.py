@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from electra.errors import ElectraError
 
@@ -51,14 +51,15 @@ def finetune(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()
     return run(load_recipe(sources, assignments))
 
 
-def load(model: str | Path, task: str | None = None) -> Predictor:
+def load(model: str | Path, task: str | None = None, precision: Literal["fp32", "bf16", "auto"] = "fp32") -> Predictor:
     """A predictor for a model directory.
 
     Args:
         model: what a run left in `run.dir/model`, or any model directory in transformers' format.
         task: one that needs no training (`replaced`, `fill-mask`, `score`, `correct`, `embed`), or the task of an installed
             package that the model was fine-tuned for; None = the task the model was fine-tuned for.
+        precision: see `electra.predict.predictor.load`.
     """
     from electra.predict.predictor import load as load_predictor
 
-    return load_predictor(Path(model), task)
+    return load_predictor(Path(model), task, precision=precision)

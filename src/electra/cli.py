@@ -1,7 +1,8 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
 The verbs of text are in cli_text.py, that of labelled files in cli_data.py, those that ask a model in cli_predict.py and
-cli_score.py, those that write in cli_generate.py, those of runs here.
+cli_score.py, those that write in cli_generate.py, those of deployment in cli_deploy.py, the one that looks at the machine in
+cli_doctor.py, those of runs here.
 
 Verbs that make a run take recipes and `key=value` only; verbs that read a model or build a corpus take a few options.
 Exit codes are those of `errors.ExitCode`.
@@ -21,6 +22,8 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from electra.cli_data import data_app
+from electra.cli_deploy import bench, export, serve
+from electra.cli_doctor import doctor
 from electra.cli_generate import generate
 from electra.cli_predict import evaluate, predict, search, summarize
 from electra.cli_score import score
@@ -143,6 +146,9 @@ app.command("evaluate")(evaluate)
 app.command("generate")(generate)
 app.command("search")(search)
 app.command("summarize")(summarize)
+app.command("serve")(serve)
+app.command("export")(export)
+app.command("bench")(bench)
 
 
 @app.command("import")
@@ -176,6 +182,9 @@ def demo(
     from electra.demo import run
 
     run(language, out, short)
+
+
+app.command("doctor")(doctor)
 
 
 # -- what the verbs share -----------------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ Setting = Annotated[
     list[str] | None,
     typer.Option(help="A setting of the task that is named, `joint=true` say; again for more.", show_default=False),
 ]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "auto"],
+    typer.Option(help="bf16: rounded, faster where the CPU has instructions for it; auto: whichever is faster here."),
+]
 Output = Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")]
 Model = Annotated[Path, typer.Argument(help="A model directory, best of one trained with task=embed.")]
 
@@ -67,6 +71,7 @@ def predict(
     ] = None,
     format: Format = "auto",
     output: Output = None,
+    precision: PrecisionOption = "fp32",
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
     graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
 ) -> None:
@@ -78,13 +83,15 @@ def predict(
     from electra.config import tables
     from electra.predict.predictor import load
     from electra.show import print_prediction
+    from electra.train.machine import prepare_to_predict
 
+    prepare_to_predict()
     as_text = for_people(format, output)
     if tagger is not None or graph is not None:
-        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean)))
+        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean, precision != "fp32")))
         return
     settings = tables((), setting or ())
-    predictor = load(model, task, tables((), column or ()), settings)
+    predictor = load(model, task, tables((), column or ()), settings, precision)
     if clean is not None:
         _tune(predictor, clean, "suspicion" in settings)
     if documents is None and top is not None:
@@ -118,23 +125,28 @@ def evaluate(
     resamples: Annotated[
         int | None, typer.Option(min=0, help="Resampled sets behind the 95 % intervals; 0 = none.", show_default="200")
     ] = None,
+    precision: PrecisionOption = "fp32",
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; scores triples.")] = None,
 ) -> None:
     """Score a fine-tuned model on labelled data, or any model on a suite: `electra evaluate MODEL suite=blimp data=blimp/`.
 
     Prints JSON; of a suite that fine-tunes, a table.
     """
+    from electra.train.machine import prepare_to_predict
+
+    prepare_to_predict()
     assignments = [word for word in words if _ASSIGNMENT.match(word)]
     paths = [Path(word) for word in words if word not in assignments]
     if any(word.startswith("suite=") for word in assignments):
-        if any(option is not None for option in (task, column or None, report, resamples, tagger)):
+        if any(option is not None for option in (task, column or None, report, resamples, tagger)) or precision != "fp32":
             raise ElectraError("E-C580", "evaluate", "a suite takes no options", "give settings as key=value")
         _evaluate_suite(paths, assignments)
         return
     if len(words) != 2:
         raise ElectraError("E-C580", "evaluate", f"{' '.join(words)} is neither a model and a file nor a model and a suite",
                            "write MODEL DATA, or MODEL suite=blimp data=DIR")  # fmt: skip
-    _evaluate_labelled(Path(words[0]), Path(words[1]), task, column, report, 200 if resamples is None else resamples, tagger)
+    model, data = map(Path, words)
+    _evaluate_labelled(model, data, task, column, precision, report, 200 if resamples is None else resamples, tagger)
 
 
 def _evaluate_suite(models: Sequence[Path], assignments: Sequence[str]) -> None:
@@ -163,6 +175,7 @@ def _evaluate_labelled(
     data: Path,
     task: str | None,
     column: list[str] | None,
+    precision: Literal["fp32", "bf16", "auto"],
     report: Path | None,
     resamples: int,
     tagger: Path | None,
@@ -175,12 +188,12 @@ def _evaluate_labelled(
     from electra.evaluate.triples import evaluate_triples
 
     if tagger is not None:
-        if task is not None or report is not None or column:
-            raise ElectraError("E-C334", "evaluate", "--tagger scores triples, without --task, --column and --report",
-                               "leave them out")  # fmt: skip
+        if task is not None or report is not None or column or precision != "fp32":
+            raise ElectraError("E-C334", "evaluate", "--tagger scores triples, without --task, --column, --precision and "
+                               "--report", "leave them out")  # fmt: skip
         typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
         return
-    found = evaluate_file(model, data, task, resamples, tables((), column or ()))
+    found = evaluate_file(model, data, task, resamples, tables((), column or ()), precision)
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)
     typer.echo(_FIGURES.sub(lambda figures: " ".join(figures[0].split()), json.dumps(found, ensure_ascii=False, indent=1)))

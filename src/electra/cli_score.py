@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from electra.cli_predict import Format, Output, Setting, examples_of, for_people, json_line, lines_into
+from electra.cli_predict import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into
 from electra.errors import ElectraError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def score(
     ] = "rtd",
     reduce: Annotated[str, typer.Option(help="Of the tokens' scores, for the text: sum, mean or min.")] = "sum",
     setting: Setting = None,
+    precision: PrecisionOption = "fp32",
     rerank: Annotated[
         Path | None,
         typer.Option(help="In the place of FILE: JSON lines with `candidates`, which are put in order.", show_default=False),
@@ -48,9 +49,12 @@ def score(
     """Score texts by a pre-trained model, token by token; one line each, in order. Higher is likelier."""
     from electra.config import tables
     from electra.predict.predictor import load
+    from electra.train.machine import prepare_to_predict
 
     _check(file, rerank, weight, highlight, html, output)
-    predictor = load(model, "score", settings={**tables((), setting or ()), "method": method, "reduce": reduce})
+    prepare_to_predict()
+    settings = {**tables((), setting or ()), "method": method, "reduce": reduce}
+    predictor = load(model, "score", settings=settings, precision=precision)
     as_text = for_people(format, output)
     if rerank is not None:
         from electra.predict.rerank import read_nbest

@@ -46,6 +46,10 @@ class ElectraError(Exception):
         self.cause = cause
         self.fix = fix
 
+    def __reduce__(self) -> tuple[type[ElectraError], tuple[str, str, str, str]]:
+        """From process to process as what it was made of: a pool waits forever for one that cannot be made again."""
+        return type(self), (self.code, self.where, self.cause, self.fix)
+
     @property
     def exit_code(self) -> ExitCode:
         return _EXIT_CODE_OF_LETTER[self.code[2]]

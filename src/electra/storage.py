@@ -125,6 +125,11 @@ def sealed_directory(final: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         _seal(temporary, manifest)
 
 
+def standing(directory: Path) -> Path:
+    """The directory, absolute, or the nearest one above it that exists: where it would be made."""
+    return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
+
+
 def unwritable(place: Path, error: Exception) -> ElectraError:
     """What a user is told when `place` cannot be written: E-R001 for a full disk, E-R002 for anything else."""
     reason = getattr(error, "strerror", None) or error

@@ -99,7 +99,7 @@ def test_every_shipped_recipe_is_named(root: Path) -> None:
 
 
 def test_every_error_code_is_listed_once_and_no_other(root: Path) -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (root / "src").rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in (root / "src").rglob("*") if path.suffix in (".py", ".js")]
     used = {code for text in sources for code in re.findall(r"E-[A-Z]\d{3}", text)}
     listed = re.findall(r"^\| `(E-[A-Z]\d{3})` \|", (root / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(used) == listed

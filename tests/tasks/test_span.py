@@ -205,7 +205,7 @@ def test_the_joint_head_by_its_definition(config: ClassicConfig | ModernConfig) 
         assert served[number, order, 2].tolist() == list(range(len(order)))
         for rank in (0, len(order) - 1):
             torch.testing.assert_close(served[number, :, 3 + rank], pair("end", own[order[rank]].expand_as(own), own))
-    assert served.shape[-1] == 3 + min(BEAM, hidden.shape[1])
+    assert served.shape[-1] == 3 + BEAM
     packed = batch_of(rows, packed=True)
     assert isinstance(packed.layout, Packed)
     real = batch.layout.real

@@ -29,6 +29,7 @@ from electra.contracts import Batch, Noise, Objective
 from electra.dist import rank, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, size
+from electra.storage import standing
 from electra.train import machine
 from electra.train.loop import HalvableLoader, LoopConfig, Training, forward, train
 from electra.train.machine import StopFlag
@@ -269,11 +270,11 @@ def free_disk(directory: Path) -> int:
     Raises:
         ElectraError: E-R405 nothing may be written there.
     """
-    standing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise ElectraError("E-R405", str(directory), f"{standing} may not be written", "choose another run.dir, or get access")
+    there = standing(directory)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ElectraError("E-R405", str(directory), f"{there} may not be written", "choose another run.dir, or get access")
     ours = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-    return shutil.disk_usage(standing).free + ours
+    return shutil.disk_usage(there).free + ours
 
 
 def require_disk(directory: Path, needed: int) -> None:

@@ -15,6 +15,7 @@ from electra.contracts import Example, Judgement, Prediction, TrainableTask
 from electra.errors import ElectraError
 from electra.evaluate.examine import RESAMPLES, Examination
 from electra.models.model_dir import was_trained_on
+from electra.predict.inference import Precision
 from electra.predict.predictor import Predictor, load
 
 
@@ -48,6 +49,7 @@ def evaluate_file(
     task_name: str | None = None,
     resamples: int = RESAMPLES,
     columns: Mapping[str, Any] | None = None,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """An examination (`Examination.to_json`) of a fine-tuned model on a labelled file, and `notes` of its reader.
 
@@ -58,12 +60,12 @@ def evaluate_file(
         data: the file.
         task_name: of the task of an installed package that the model was fine-tuned for.
         resamples: sets behind an interval.
-        columns: as of `load`.
+        columns, precision: as of `load`.
 
     Raises:
         ElectraError: as `judged`, `Examination.to_json`, `load` and the task's `read`.
     """
-    predictor = load(model_dir, task_name, columns)
+    predictor = load(model_dir, task_name, columns, precision=precision)
     reading = trainable(predictor).read(data)
     found = examination(predictor, reading.examples).to_json(resamples)
     if was_trained_on(model_dir, data):

@@ -91,6 +91,7 @@ class ClassicLayer(nn.Module):
         self.attention_output = nn.Linear(size, size)
         self.attention_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.up = nn.Linear(size, config.intermediate_size)
+        self.activation: nn.Module = nn.GELU()
         self.down = nn.Linear(config.intermediate_size, size)
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = config.hidden_dropout_prob
@@ -116,7 +117,7 @@ class ClassicLayer(nn.Module):
 
     def feed(self, hidden: Tensor) -> Tensor:
         """The stream behind the feed-forward."""
-        update = dropout(self.down(F.gelu(self.up(hidden))), self.dropout if self.training else 0.0)
+        update = dropout(self.down(self.activation(self.up(hidden))), self.dropout if self.training else 0.0)
         return add_and_norm(hidden, update, self.norm)
 
 

@@ -151,6 +151,14 @@ class ClassificationHead(LabelHead):
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
         return self.scores(self.pooled(hidden, batch.layout))
 
+    def places(self, batch: Batch) -> Tensor | None:
+        """int64 [N], the flat positions of the only hidden states that are read; None = all are."""
+        return None if self.pooling == "mean" else _begins(batch.layout)
+
+    def at_places(self, hidden_ND: Tensor) -> Tensor:
+        """What `forward` returns, from the hidden states at `places`."""
+        return self.scores(hidden_ND)
+
 
 class TwoLayerHead(nn.Module):
     """The head of transformers' ElectraForSequenceClassification: dropout, dense, GELU, dropout, output, on the first token.
@@ -177,7 +185,15 @@ class TwoLayerHead(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """[B, L, D] or [T, D], one example a row or document -> [N, labels]."""
-        scores: Tensor = self.classifier(self.features(self.pooled(hidden, batch.layout)))
+        return self.at_places(self.pooled(hidden, batch.layout))
+
+    def places(self, batch: Batch) -> Tensor:
+        """int64 [N], the flat positions of the only hidden states that are read."""
+        return _begins(batch.layout)
+
+    def at_places(self, hidden_ND: Tensor) -> Tensor:
+        """What `forward` returns, from the hidden states at `places`."""
+        scores: Tensor = self.classifier(self.features(hidden_ND))
         return scores
 
 
@@ -215,8 +231,16 @@ class PairHead(LabelHead):
         Args:
             batch: with targets `head` and `tail`, int64 [N]: which token of its example each of the two is.
         """
-        pair = [_at(hidden, batch.layout, batch.targets[name]) for name in ("head", "tail")]
-        return self.scores(torch.cat(pair, dim=-1))
+        return self.at_places(hidden.flatten(0, -2).index_select(0, self.places(batch)))
+
+    def places(self, batch: Batch) -> Tensor:
+        """int64 [2 N], the flat positions of the only hidden states that are read: the heads', then the tails'."""
+        begin_N = _begins(batch.layout)
+        return torch.cat([begin_N + batch.targets[name] for name in ("head", "tail")])
+
+    def at_places(self, hidden_PD: Tensor) -> Tensor:
+        """What `forward` returns, from the hidden states at `places`."""
+        return self.scores(torch.cat(hidden_PD.chunk(2), dim=-1))
 
 
 class ChoiceHead(ClassificationHead):
@@ -234,6 +258,10 @@ class ChoiceHead(ClassificationHead):
         texts_B = batch.targets["texts"]
         absent_BK = torch.arange(scores_BK.shape[1], device=texts_B.device) >= texts_B[:, None]
         return scores_BK.masked_fill(absent_BK, float("-inf"))
+
+
+#: those with `places`: no hidden states but the few that are read need to be computed to the end
+PlacesHead = ClassificationHead | TwoLayerHead | PairHead
 
 
 class EmbedHead(nn.Module):
@@ -275,14 +303,15 @@ def pool_texts(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
 
 
 def _first(hidden: Tensor, layout: Layout) -> Tensor:
-    return hidden[:, 0] if isinstance(layout, Padded) else hidden[layout.cu_seqlens[:-1].long()]
+    return hidden[:, 0] if isinstance(layout, Padded) else hidden[_begins(layout)]
 
 
-def _at(hidden: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
-    """[N, D], the hidden state of one token of each example."""
+def _begins(layout: Layout) -> Tensor:
+    """int64 [N], the flat position of each example's first token."""
     if isinstance(layout, Padded):
-        return hidden[torch.arange(len(place_N), device=hidden.device), place_N]
-    return hidden[layout.cu_seqlens[:-1].long() + place_N]
+        rows, length = layout.segments.shape
+        return torch.arange(rows, device=layout.segments.device) * length
+    return layout.cu_seqlens[:-1].long()
 
 
 def _mean(hidden: Tensor, layout: Layout) -> Tensor:

@@ -33,6 +33,8 @@ class JointSpanHead(nn.Module):
     1. score of "no answer" in the row, the same at each of its tokens;
     2. the token's rank k among the starts whose ends are scored, or K;
     3. K scores of the end, of an answer that begins at the start of rank 0, 1 ...; 0 where no start has that rank.
+
+    In prediction K is `BEAM`, in training 1.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -54,19 +56,18 @@ class JointSpanHead(nn.Module):
         start_BL = self.start(hidden_BLD).squeeze(-1).float().masked_fill(~allowed_BL, -torch.inf)
         likely_BD = torch.einsum("bl,bld->bd", start_BL.softmax(dim=-1).to(hidden_BLD.dtype), hidden_BLD)
         null_B = self.null(hidden_BLD[:, 0], self.null.right(likely_BD)).float()
-        if self.training:
-            start_BK = batch.targets["start"].clamp(min=0)[:, None]
-        else:
-            start_BK = start_BL.topk(min(BEAM, start_BL.shape[1]), dim=-1).indices
+        wide_BM = F.pad(start_BL, (0, BEAM), value=-torch.inf)  # short rows do not fill the beam: they have no such starts
+        start_BK = batch.targets["start"].clamp(min=0)[:, None] if self.training else wide_BM.topk(BEAM, dim=-1).indices
+        begun_BK, count = F.pad(allowed_BL, (0, BEAM)).gather(1, start_BK), start_BK.shape[1]
         right_BLD = self.end.right(hidden_BLD)
-        rows_B = torch.arange(len(start_BK), device=hidden.device)
-        begun_BK, count = allowed_BL.gather(1, start_BK), start_BK.shape[1]  # short contexts do not fill the beam
+        rows_B = torch.arange(start_BK.shape[0], device=hidden.device)
         ends = [
             self.end(hidden_BLD[rows_B, start_B][:, None], right_BLD).float().masked_fill(~begun_B[:, None], 0.0)
-            for start_B, begun_B in zip(start_BK.unbind(dim=1), begun_BK.unbind(dim=1), strict=True)
+            for start_B, begun_B in zip(torch.where(begun_BK, start_BK, 0).unbind(dim=1), begun_BK.unbind(dim=1), strict=True)
         ]
         ranks_K = torch.arange(count, dtype=start_BL.dtype, device=hidden.device)
-        rank_BL = torch.full_like(start_BL, count).scatter(1, start_BK, torch.where(begun_BK, ranks_K, count))
+        rank_BM = torch.full_like(wide_BM, count).scatter(1, start_BK, torch.where(begun_BK, ranks_K, count))
+        rank_BL = rank_BM[:, : start_BL.shape[1]]
         outputs = torch.stack([start_BL, null_B[:, None].expand_as(start_BL), rank_BL, *ends], dim=-1)
         return outputs[real_rows(batch.layout)] if isinstance(batch.layout, Packed) else outputs
 

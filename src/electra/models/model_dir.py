@@ -234,7 +234,7 @@ def load_model_dir(path: Path) -> ModelDir:
             "E-M200", str(path), "no model directory: there is no config.json", "give a directory that holds a model"
         )
     if (path / storage.MANIFEST).is_file():
-        _verify(path)
+        verify(path, FORMAT_VERSION)
     main = read_network(path)
     discriminator = read_network(path / "discriminator") if (path / "discriminator" / "config.json").is_file() else None
     beside = read_network(path / "generator") if (path / "generator" / "config.json").is_file() else None
@@ -278,11 +278,11 @@ def network_fingerprint(path: Path) -> str:
 
 def was_trained_on(path: Path, file: Path) -> bool:
     """Whether the model in `path` was trained on this very file, by the hash that its manifest has."""
-    trained_on = _manifest(path).get("trained_on")
+    trained_on = manifest_of(path).get("trained_on")
     return bool(trained_on) and trained_on == storage.file_hash(file)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def manifest_of(path: Path) -> dict[str, Any]:
     """Of a directory that was written here; empty for one of transformers."""
     try:
         return storage.read_manifest(path)
@@ -290,12 +290,15 @@ def _manifest(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _verify(path: Path) -> None:
-    version = _manifest(path).get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
-        raise ElectraError(
-            "E-M202", str(path), f"format version {version!r} is not known, only {FORMAT_VERSION}", "update electra"
-        )
+def verify(path: Path, known: int) -> None:
+    """Refuse a sealed directory whose files are not as they were written, or whose format is newer than the `known` one.
+
+    Raises:
+        ElectraError: E-M201, E-M202.
+    """
+    version = manifest_of(path).get("format_version", known)
+    if version != known:
+        raise ElectraError("E-M202", str(path), f"format version {version!r} is not known, only {known}", "update electra")
     trouble = storage.problem(path)
     if trouble is not None:
         raise ElectraError("E-M201", str(path), trouble, "copy or export the model again")

@@ -244,7 +244,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         others = [
             name
-            for name in ("pytorch_model.bin", "model.safetensors.index.json", "tf_model.h5")
+            for name in ("pytorch_model.bin", "model.safetensors.index.json", "tf_model.h5", "onnx/model.onnx")
             if (file.parent / name).is_file()
         ]
         there = f"there is only {others[0]}" if others else "there is none"

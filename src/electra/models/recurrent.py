@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from electra.config import STRICT
-from electra.contracts import Layout, Order, Packed
+from electra.contracts import Layout, Order
 from electra.errors import ElectraError
+from electra.models.documents import Documents
 from electra.nn.layers import Embeddings, dropout, initialise, take
 
 
@@ -79,48 +80,6 @@ class RecurrentEmbeddings(Embeddings):
         return embedded
 
 
-class _Documents:
-    """Index maps between the positions of a batch, flattened, [T], and one document a row, [N, M].
-
-    Of a packed batch all shapes are known to the layout; of a padded one the number of documents is read from it.
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        if isinstance(layout, Packed):
-            starts_N, lengths_N, longest = layout.cu_seqlens[:-1].long(), layout.cu_seqlens.diff().long(), layout.max_seqlen
-            self.real_T = layout.real
-            documents = torch.arange(len(starts_N), device=starts_N.device)
-            document_T = torch.repeat_interleave(documents, lengths_N, output_size=len(self.real_T))
-        else:
-            first_BL = layout.real.clone()
-            first_BL[:, 1:] &= layout.segments[:, 1:] != layout.segments[:, :-1]
-            self.real_T, first_T = layout.real.flatten(), first_BL.flatten()
-            starts_N = first_T.nonzero()[:, 0]
-            document_T = (first_T.cumsum(0) - 1).clamp(min=0)
-            lengths_N = torch.bincount(document_T, weights=self.real_T.float(), minlength=len(starts_N)).long()
-            longest = int(lengths_N.max())
-        column_M = torch.arange(longest, device=starts_N.device)
-        self.real_NM = column_M < lengths_N[:, None]
-        self.token_NM = torch.where(self.real_NM, starts_N[:, None] + column_M, 0)
-        #: columns of each row from its last token on; padding stays where it is
-        self.turned_NM = torch.where(self.real_NM, lengths_N[:, None] - 1 - column_M, column_M)
-        place_T = torch.arange(len(document_T), device=starts_N.device) - starts_N[document_T]
-        self.slot_T = torch.where(self.real_T, document_T * longest + place_T, 0)
-
-    def laid_out(self, hidden: Tensor) -> Tensor:
-        """[N, M, E] of [..., E], zeros behind each document."""
-        rows_NME = hidden.flatten(0, -2).index_select(0, self.token_NM.flatten()).view(*self.token_NM.shape, -1)
-        return rows_NME * self.real_NM[..., None].to(hidden.dtype)
-
-    def put_back(self, hidden_NMD: Tensor) -> Tensor:
-        """[T, D] of [N, M, D], zeros in padding."""
-        return hidden_NMD.flatten(0, 1).index_select(0, self.slot_T) * self.real_T[:, None].to(hidden_NMD.dtype)
-
-    def turned(self, hidden_NMD: Tensor) -> Tensor:
-        """[N, M, D] with the tokens of each document in the other order; twice is once."""
-        return hidden_NMD.gather(1, self.turned_NM[..., None].expand_as(hidden_NMD))
-
-
 class RecurrentLayer(nn.Module):
     """Two LSTMs, one for each direction, dropout, the residual sum and LayerNorm."""
 
@@ -132,7 +91,7 @@ class RecurrentLayer(nn.Module):
         self.norm = nn.LayerNorm(size, eps=config.norm_eps)
         self.dropout = config.hidden_dropout_prob
 
-    def forward(self, hidden_NMD: Tensor, documents: _Documents, order: Order) -> Tensor:
+    def forward(self, hidden_NMD: Tensor, documents: Documents, order: Order) -> Tensor:
         both = []
         for wanted, lstm in (("forward", self.left_to_right), ("backward", self.right_to_left)):
             turns = wanted == "backward"
@@ -180,7 +139,7 @@ class RecurrentEncoder(nn.Module):
         Returns:
             [..., D], zeros in padding, or [N, D] at `at`, in the compute type.
         """
-        documents = _Documents(layout)
+        documents = Documents(layout)
         embedded: Tensor = self.embeddings(tokens, positions, types) if embeddings is None else embeddings
         hidden_NMD = self._convolved(documents.laid_out(embedded), layout.order)
         for layer in self.layers:

@@ -4,12 +4,13 @@ In: queries, keys and values as [B, L, 3, H, D] (`Padded`) or [T, 3, H, D] (`Pac
 Out: mixed values, [B, L, H, D] or [T, H, D]. A `Reach` is made once per batch and window and used by every layer, so that no
 layer builds a mask again.
 
-    Padded, CPU, rows up to 256 or any row with dropout: two matrix products and a softmax. The CPU flash kernel's backward
-        takes 2-3 times as long there. The softmax kernel adds in fp32 whatever the type of the scores.
-    Padded otherwise: torch's scaled_dot_product_attention with a boolean mask.
+    Padded, CPU, rows up to 256 or any row with dropout, outside of inference mode: two matrix products and a softmax. The CPU
+        flash kernel's backward takes 2-3 times as long there. The softmax kernel adds in fp32 whatever the type of the scores.
+    Padded otherwise, and in graphs that are exported: torch's scaled_dot_product_attention with a boolean mask.
     Packed, CUDA, half precision, no dropout: torch's varlen attention, which needs no mask.
-    Packed otherwise: the documents are laid out as padded rows, attended, and packed again. It is the reference of the
-        varlen kernel and what a CPU does.
+    Packed otherwise, where documents of equal length stand side by side: each such run is padded rows without padding, and
+        needs neither copy nor mask.
+    Packed otherwise: the documents are laid out as padded rows, attended, and packed again. It is the reference of the others.
 
 Shapes: B rows, L positions, T packed tokens, N documents, M longest document, H heads, D head size.
 """
@@ -17,7 +18,8 @@ Shapes: B rows, L positions, T packed tokens, N documents, M longest document, H
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +30,8 @@ from electra.nn.layers import Rotary, draw_kept, masked_bits
 
 #: rows up to this length take the matrix-product path on a CPU
 _SHORT = 256
+#: tokens that a run of documents of equal length must have in the mean, or the documents are laid out as padded rows
+_RUN = 16
 
 
 class Reach:
@@ -41,7 +45,7 @@ class Reach:
 
     def __init__(self, layout: Layout, window: int | None = None, rotary: Rotary | None = None) -> None:
         self.layout, self.rotary = layout, rotary
-        self.half = None if window is None else window // 2
+        self.window, self.half = window, None if window is None else window // 2
         self._biases: dict[torch.dtype, Tensor] = {}
 
     @cached_property
@@ -49,7 +53,8 @@ class Reach:
         """bool, broadcastable to [B, H, L, L], True = may attend; None where everything may. Every token sees itself."""
         assert isinstance(self.layout, Padded)
         length = self.layout.segments.shape[1]
-        if self.half is None or self.half >= length - 1:
+        # the mask of an exported graph is one for rows of any length
+        if self.half is None or (not torch.compiler.is_exporting() and self.half >= length - 1):
             return self.layout.mask
         index = torch.arange(length, device=self.layout.segments.device)
         near = ((index[:, None] - index[None, :]).abs() <= self.half)[None, None]
@@ -65,14 +70,38 @@ class Reach:
         return self._biases[dtype]
 
     @cached_property
+    def runs(self) -> list[_Run] | None:
+        """A packed batch as documents of equal length side by side; None where these runs are short, so many calls."""
+        assert isinstance(self.layout, Packed)
+        lengths = [(length, len(list(equal))) for length, equal in groupby(self.layout.cu_seqlens.diff().tolist())]
+        if _RUN * len(lengths) > int(self.layout.cu_seqlens[-1]):
+            return None
+        runs, start = [], 0
+        for length, count in lengths:
+            tokens, start = slice(start, start + count * length), start + count * length
+            segments = self.layout.cu_seqlens.new_zeros(1, length).expand(count, length)
+            rows = Padded(segments=segments, whole=True, order=self.layout.order)
+            rotary = None if self.rotary is None else self.rotary.rows(tokens, length)
+            runs.append(_Run(tokens, count, Reach(rows, self.window, rotary)))
+        return runs
+
+    @cached_property
     def unpacked(self) -> _Unpacked:
         """A packed batch as padded rows, one document a row."""
         assert isinstance(self.layout, Packed)
-        return _Unpacked(self.layout, None if self.half is None else 2 * self.half, self.rotary)
+        return _Unpacked(self.layout, self.window, self.rotary)
 
     def turn(self, x: Tensor) -> Tensor:
         """Queries or keys, [B, H, L, D] or [T, H, D], turned by their positions."""
         return x if self.rotary is None else self.rotary.turn(x)
+
+
+class _Run(NamedTuple):
+    """Documents of equal length side by side: their tokens, how many there are, and their reach as padded rows."""
+
+    tokens: slice
+    documents: int
+    reach: Reach
 
 
 class _Unpacked:
@@ -92,7 +121,8 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product self-attention.
 
     Args:
-        qkv: queries, keys and values, [B, L, 3, H, D] or [T, 3, H, D], as the layout of `reach` says.
+        qkv: queries, keys and values, [B, L, 3, H, D] or [T, 3, H, D], as the layout of `reach` says; on a CPU also more
+            tokens than a packed layout has documents for, which attend to nothing and get 0.
         reach: who may attend to whom.
         dropout: probability that an attention weight is dropped; 0 outside training.
 
@@ -101,7 +131,8 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
     """
     layout = reach.layout
     if isinstance(layout, Padded):
-        if not qkv.is_cuda and (qkv.shape[1] <= _SHORT or dropout):
+        apart = torch.is_inference_mode_enabled() or torch.compiler.is_exporting()
+        if not qkv.is_cuda and (dropout or not (apart or qkv.shape[1] > _SHORT)):
             mixed: Tensor = _Products.apply(qkv, reach.bias(qkv.dtype), reach.rotary, dropout)  # type: ignore[no-untyped-call]
             return mixed
         q, k, v = qkv.transpose(1, 3).unbind(2)
@@ -117,8 +148,17 @@ def attend(qkv: Tensor, reach: Reach, *, dropout: float = 0.0) -> Tensor:
         packed = varlen_attn(reach.turn(q), reach.turn(k), v, cu, cu, longest, longest, window_size=window)
         assert isinstance(packed, Tensor)
         return packed
-    rows = reach.unpacked
-    return attend(qkv[rows.token_NM], rows.reach, dropout=dropout).flatten(0, 1)[rows.slot_T]
+    if reach.runs is None:
+        rows = reach.unpacked
+        mixed = attend(qkv[rows.token_NM], rows.reach, dropout=dropout).flatten(0, 1)[rows.slot_T]
+    else:
+        parts = [
+            attend(qkv[run.tokens].view(run.documents, -1, *qkv.shape[1:]), run.reach, dropout=dropout).flatten(0, 1)
+            for run in reach.runs
+        ]
+        mixed = torch.cat(parts)
+    beyond = len(qkv) - len(mixed)
+    return F.pad(mixed, (0, 0, 0, 0, 0, beyond)) if beyond else mixed
 
 
 class _Products(torch.autograd.Function):

@@ -176,6 +176,10 @@ class Rotary:
         """Of the tokens `index` [N, M] of a packed batch."""
         return Rotary(self.cos[index], self.sin[index])
 
+    def rows(self, tokens: slice, length: int) -> Rotary:
+        """Of the documents of `length` tokens that stand side by side at `tokens` of a packed batch, as rows [N, length]."""
+        return Rotary(*(table[tokens].view(-1, length, table.shape[-1]) for table in (self.cos, self.sin)))
+
     def turn(self, x: Tensor, back: bool = False) -> Tensor:
         """`x` [..., B, H, L, D] or [T, H, D] turned, or turned back, computed in fp32 and given in its own type."""
         other = x.roll(x.shape[-1] // 2, dims=-1).float()

@@ -56,7 +56,7 @@ class Supervised(nn.Module, Objective):
 
     def __init__(self, encoder: Encoder, task: TrainableTask, provenance: Provenance, freeze: Freeze = "nothing") -> None:
         super().__init__()
-        check_length(task, encoder)
+        check_length(task, encoder.config)
         self.model = TaskNetwork(encoder, task.head(encoder))
         self.task, self.provenance = task, provenance
         self._freeze(freeze)

@@ -71,7 +71,7 @@ class Critic:
         task = predictor.task
         assert isinstance(task, Replaced | Classify)
         judge = _Genuine(task.config, task.tokenizer) if isinstance(task, Replaced) else _Real(task.config, task.tokenizer)
-        self._predictor = Predictor(predictor.network, judge)
+        self._predictor = Predictor(predictor.network, judge, packed=predictor.packed)
 
     def judge(self, drafts: Sequence[Draft]) -> list[float]:
         """What the critic says of each draft, at most 0, in nats."""

@@ -8,12 +8,15 @@ even if task.json names it, for no directory may decide which code is imported. 
 A task makes one row or several of each example. The rows of a few thousand examples, or of fewer long ones, are sorted by
 length and batched by a token budget, so that little padding is computed; then every example is decoded from the outputs of its
 rows. Any string is valid input: empty, with NUL, with lone surrogates.
+
+Rows are handed over one behind the other, without padding, and networks are made ready for inference (`predict.inference`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -27,6 +30,8 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder
 from electra.models.heads import ChoiceHead, ClassificationHead, TwoLayerHead
 from electra.models.model_dir import ModelDir, load_model_dir
+from electra.predict.inference import Precision, ready
+from electra.predict.session import Export, open_export
 from electra.tasks import BUILT_IN, AnyTaskConfig, task_config
 from electra.tasks.classify import ClassifyConfig
 from electra.tasks.common import EncodedExamples, check_length, rows_of, saved_network
@@ -47,6 +52,8 @@ UntrainedConfig = TypeVar("UntrainedConfig", ReplacedConfig, FillMaskConfig, Sco
 BATCH_TOKENS = 4096
 #: examples whose rows are sorted together, and tokens of these rows after which there are enough: what is held grows with them
 CHUNK, CHUNK_TOKENS = 2048, 1 << 18
+#: logits over the vocabulary that are held at once
+_LOGITS = 1 << 24
 #: tokens of a row of foreign classifiers, which do not say what they were trained on
 _FOREIGN_LENGTH = 512
 
@@ -58,12 +65,18 @@ class Predictor:
         network: called with a `Batch`, returns what `task.decode` takes; put into evaluation mode only while predicting.
         task: encodes and decodes.
         batch_tokens: budget of a batch.
+        packed: hand rows over without padding, in the `Packed` layout; networks that we do not know take rows of equal length.
+        precision: what the network computes in, `fp32` or `bf16`; said, not set.
     """
 
-    def __init__(self, network: nn.Module, task: Task, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, network: nn.Module, task: Task, batch_tokens: int = BATCH_TOKENS, *, packed: bool = False, precision: str = "fp32"
+    ) -> None:
         self.network = network
         self.task = task
         self.batch_tokens = batch_tokens
+        self.packed = packed
+        self.precision = precision
 
     def predict(self, inputs: Iterable[str] | Iterable[Example]) -> list[Prediction]:
         """One prediction for each input, in order; gold answers, if any, are not looked at."""
@@ -95,19 +108,22 @@ class Predictor:
     def outputs(self, rows: Sequence[Encoded], network: nn.Module | None = None) -> list[Tensor]:
         """What the network, its own or another, gives for each row, in order, on the CPU."""
         network = self.network if network is None else network
-        device = next(network.parameters()).device
+        parameter = next(network.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
         found: list[Tensor] = [torch.empty(0)] * len(rows)
         was_training = network.training
-        network.eval()
+        if was_training:
+            network.eval()
         try:
-            for numbers, batch in in_order(EncodedExamples(rows), self.batch_tokens, self.task.pad_id):
+            for numbers, batch in in_order(EncodedExamples(rows), self.batch_tokens, self.task.pad_id, self.packed):
                 with torch.inference_mode():
                     outputs = network(batch.to(device)).cpu()
                 parts = rows_of(outputs, batch.layout) if self.task.per_token else outputs.unbind()
                 for number, part in zip(numbers.tolist(), parts, strict=True):
                     found[number] = part
         finally:
-            network.train(was_training)
+            if was_training:
+                network.train()
         return found
 
 
@@ -117,11 +133,19 @@ class RoundsPredictor(Predictor):
     Args:
         networks: by the names that the task has for them.
         task: asks, see `tasks.rounds`.
-        batch_tokens: budget of a batch.
+        batch_tokens, packed, precision: as of `Predictor`.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], task: RoundsTask, batch_tokens: int = BATCH_TOKENS) -> None:
-        super().__init__(nn.ModuleDict(networks), task, batch_tokens)
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        task: RoundsTask,
+        batch_tokens: int = BATCH_TOKENS,
+        *,
+        packed: bool = False,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__(nn.ModuleDict(networks), task, batch_tokens, packed=packed, precision=precision)
         self.networks = networks
 
     def answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
@@ -153,47 +177,78 @@ def load(
     task: AnyTaskConfig | str | None = None,
     columns: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    precision: Precision = "fp32",
 ) -> Predictor:
     """The predictor of a model directory.
 
     Args:
-        path: a model directory.
+        path: a model directory, or what `electra export --to onnx` made of one, which has one task.
         task: a task that needs no training, as a setting or by name (`replaced`, `fill-mask`, `score`, `correct`, `embed`),
             whose rows are never longer than the network's positions; or the name of the task of an installed package that the
             model was fine-tuned for; None = the task the model was fine-tuned for.
         columns: of the files to be read, in the place of the task's own settings; None or none = those.
         settings: of a task that is named, in the place of its defaults; None or none = those.
+        precision: `fp32`: an input has the same outputs, within 1e-4, in whatever company; `bf16`: about two digits, several
+            times as fast on CPUs with instructions for it, half the memory; `auto`: whichever is faster by a probe of 50 ms.
+            `Predictor.precision` says what was chosen.
 
     Raises:
         ElectraError: E-C004 unknown task or setting, E-C306 no task, E-C313 rows longer than the network's positions, E-C317
             columns for a task whose files have none, E-C570 settings without the name of a task, E-M310 the model lacks what
             the task needs, E-M311 tokenizer or labels do not fit the weights, E-M335 a task that is not built in and was not
-            named, or another than the one that was; and those of `load_model_dir` and `tasks.task_config`.
+            named, or another than the one that was; and those of `inference.ready`, `load_model_dir`, `open_export`,
+            `Export.network` and `tasks.task_config`.
     """
-    model = load_model_dir(Path(path))
-    config = _config(model, task, settings or {}) if task is None or isinstance(task, str) else task
-    if columns:
-        config = _with_columns(config, columns)
-    return predictor_of(model, config)
+    model = open_export(Path(path)) or load_model_dir(Path(path))
+    if task is None or isinstance(task, str):
+        return predictor_of(model, task_of(model, task, columns, settings), precision)
+    return predictor_of(model, _with_columns(task, columns) if columns else task, precision)
 
 
-def predictor_of(model: ModelDir, config: AnyTaskConfig) -> Predictor:
-    """The predictor of a loaded model directory.
+def task_of(
+    model: ModelDir | Export,
+    name: str | None,
+    columns: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> AnyTaskConfig:
+    """The setting of the task that is named, or else of the model's own; arguments and errors as of `load`."""
+    config = _config(model, name, settings or {})
+    return _with_columns(config, columns) if columns else config
+
+
+def predictor_of(model: ModelDir | Export, config: AnyTaskConfig, precision: Precision = "fp32") -> Predictor:
+    """The predictor of a loaded model directory, whose networks it takes over, or of an export.
 
     Raises:
         ElectraError: of those of `load` all that have to do with the network.
     """
     tokenizer = model.tokenizer()
-    predictor, encoders = _pair(model, config, tokenizer)
-    for encoder in encoders:
+    if isinstance(model, Export):
+        predictor, sizes = _of_export(model, config, tokenizer), [model.encoder]
+    else:
+        predictor, encoders = _pair(model, config, tokenizer)
+        sizes = [encoder.config for encoder in encoders]
+    for encoder in sizes:
         check_length(predictor.task, encoder)
-        if tokenizer.vocab_size > encoder.config.vocab_size:
+        if tokenizer.vocab_size > encoder.vocab_size:
             raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network "
-                               f"{encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
+                               f"{encoder.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
+    predictor.precision = ready(predictor.network.eval(), precision)
+    predictor.packed = not isinstance(model, Export)
     return predictor
 
 
-def _config(model: ModelDir, name: str | None, settings: Mapping[str, Any]) -> AnyTaskConfig:
+def _of_export(model: Export, config: AnyTaskConfig, tokenizer: Tokenizer) -> Predictor:
+    """The predictor of a graph that onnxruntime runs."""
+    network = model.network(config, tokenizer.mask_id)
+    if isinstance(config, FillMaskConfig):  # its graph gives the logits of every token
+        some = max(config.max_length, _LOGITS // model.encoder.vocab_size)
+        kind = partial(RoundsPredictor, {"generator": network}) if config.joint else partial(Predictor, network)
+        return kind(config.build(tokenizer), min(BATCH_TOKENS, some))
+    return Predictor(network, config.build(tokenizer))
+
+
+def _config(model: ModelDir | Export, name: str | None, settings: Mapping[str, Any]) -> AnyTaskConfig:
     """The setting of the task that the caller names, or, without a name, of the model's own."""
     trained = None if model.task is None else model.task.get("type")
     if settings and name is None:
@@ -203,7 +258,7 @@ def _config(model: ModelDir, name: str | None, settings: Mapping[str, Any]) -> A
                            f"name it to allow the package that has it: --task {trained}")  # fmt: skip
     if model.task is not None and name in (None, trained):
         return task_config({**model.task, **settings}, own=name)
-    if name is None:
+    if name is None and isinstance(model, ModelDir):
         return _from_labels(model)
     return task_config({"type": name, **settings})
 

@@ -37,7 +37,15 @@ _OPTIONS = ReadOptions(document="line")
 #: questions that are compared with all passages at once
 _QUESTIONS = 64
 #: files of a model directory that its vectors follow from
-_OF_MODEL = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "tokenizer_config.json", "task.json")
+_OF_MODEL = (
+    "config.json",
+    "model.safetensors",
+    "onnx/model.onnx",
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "task.json",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

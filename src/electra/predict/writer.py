@@ -197,7 +197,7 @@ def load_writer(path: str | Path) -> Writer:
     """
     model = load_model_dir(Path(path))
     if model.task is not None and model.task.get("type") == "generate":
-        return _from_sources(load(path))
+        return writer_of(load(path))
     if model.causal_head is None:
         what, mend = _other(model)
         raise ElectraError("E-M625", str(path), f"is {what}, which does not write", mend)
@@ -211,8 +211,8 @@ def load_writer(path: str | Path) -> Writer:
     return Writer(Decoder(model.encoder, model.causal_head).eval(), tokenizer)
 
 
-def _from_sources(predictor: Predictor) -> Writer:
-    """The writer of a sequence-to-sequence model."""
+def writer_of(predictor: Predictor) -> Writer:
+    """The writer of a model of task `generate`, over the predictor's own network."""
     task, network = predictor.task, predictor.network
     assert isinstance(task, Generate)
     assert isinstance(network, TaskNetwork)

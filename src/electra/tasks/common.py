@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from electra.contracts import Batch, Encoded, Example, Layout, Packed, Task, TrainableTask
 from electra.errors import ElectraError
-from electra.models.encoder import Encoder
+from electra.models.encoder import Encoder, EncoderConfig
+from electra.models.heads import PlacesHead
 from electra.models.model_dir import ModelDir
 from electra.nn.layers import shapes_alone
 from electra.text.tokenizer import Tokenizer
@@ -174,11 +176,17 @@ def tokens_of(rows: Sequence[Encoded]) -> list[tuple[int, int, int]]:
     return [(token, *characters) for token, characters in zip(ids, characters_of(rows), strict=True)]
 
 
+#: of heads that may be read at a few places; one that inherits from them and reads otherwise is not
+_FORWARD_AT_PLACES = [kind.forward for kind in get_args(PlacesHead)]
+
+
 class TaskNetwork(nn.Module):
     """Encoder and head as one: `network(batch)` returns what the task's `loss` and `decode` take.
 
+    Outside of training, hidden states that the head does not read are not computed behind the last layer's attention.
+
     Args:
-        encoder: called with (tokens, positions, types, layout), returns hidden [B, L, D] or [T, D].
+        encoder: called with (tokens, positions, types, layout, at=...), returns hidden [B, L, D] or [T, D], or [N, D] at `at`.
         head: called with (hidden, batch).
     """
 
@@ -188,8 +196,12 @@ class TaskNetwork(nn.Module):
         self.head = head
 
     def forward(self, batch: Batch) -> Tensor:
-        hidden = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
-        outputs: Tensor = self.head(hidden, batch)
+        inputs, head = (batch.tokens, batch.positions, batch.types, batch.layout), self.head
+        if not self.training and isinstance(head, PlacesHead) and type(head).forward in _FORWARD_AT_PLACES:
+            places = head.places(batch)
+            if places is not None:
+                return head.at_places(self.encoder(*inputs, at=places))
+        outputs: Tensor = head(self.encoder(*inputs), batch)
         return outputs
 
 
@@ -217,13 +229,13 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
     return TaskNetwork(model.encoder, (model.task_head or head).eval())
 
 
-def check_length(task: Task, encoder: Encoder) -> None:
-    """Refuse rows that the encoder has no positions for.
+def check_length(task: Task, encoder: EncoderConfig) -> None:
+    """Refuse rows that an encoder of these sizes has no positions for.
 
     Raises:
         ElectraError: E-C313.
     """
-    positions = encoder.config.max_position_embeddings
+    positions = encoder.max_position_embeddings
     if task.max_length > positions:
         raise ElectraError("E-C313", "task.max_length", f"{task.max_length} tokens, but the encoder has {positions} positions",
                            f"give at most {positions}")  # fmt: skip

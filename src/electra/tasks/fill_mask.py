@@ -163,14 +163,27 @@ class FillMaskNetwork(nn.Module):
         self.encoder = encoder
         self.head = head
         self.mask_id = mask_id
-        self.top_k = min(top_k, encoder.config.vocab_size)
+        self.top_k = top_k
 
     def forward(self, batch: Batch) -> Tensor:
         masked = batch.tokens == self.mask_id
         place_M = masked.flatten().nonzero()[:, 0]
         hidden_MD = self.encoder(batch.tokens, batch.positions, batch.types, batch.layout, at=place_M)
         logits_MV = self.head(hidden_MD, self.encoder.embeddings.table)
-        probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(self.top_k, dim=-1)
-        outputs = probability_MK.new_zeros(*batch.tokens.shape, self.top_k, 2)
-        outputs[masked] = torch.stack([probability_MK, token_MK.to(probability_MK.dtype)], dim=-1)
-        return outputs
+        return _placed(_best(logits_MV, self.top_k), masked)
+
+
+def best_tokens(logits: Tensor, masked: Tensor, top_k: int) -> Tensor:
+    """What `FillMaskNetwork` returns, from logits [..., V] at all positions and which of them are masked, bool [...]."""
+    return _placed(_best(logits[masked], top_k), masked)
+
+
+def _best(logits_MV: Tensor, top_k: int) -> Tensor:
+    probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(min(top_k, logits_MV.shape[1]), dim=-1)
+    return torch.stack([probability_MK, token_MK.to(probability_MK.dtype)], dim=-1)
+
+
+def _placed(best_MK2: Tensor, masked: Tensor) -> Tensor:
+    outputs = best_MK2.new_zeros(*masked.shape, *best_MK2.shape[1:])
+    outputs[masked] = best_MK2
+    return outputs

@@ -168,7 +168,11 @@ class OriginalNetwork(ScoreNetwork):
     """Discriminator: `network(batch)` -> log P(original), float [B, L] or [T]."""
 
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout))
+        return self.scores(self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)))
+
+    @staticmethod
+    def scores(logits: Tensor) -> Tensor:
+        """What the head gives -> log P(original)."""
         return F.logsigmoid(-logits.float())
 
 
@@ -176,7 +180,11 @@ class EnergyNetwork(ScoreNetwork):
     """Energy model: `network(batch)` -> log p^(token given all others) = -E, float [B, L] or [T]."""
 
     def forward(self, batch: Batch) -> Tensor:
-        energy: Tensor = self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout))
+        return self.scores(self.head(self.encoder(batch.tokens, batch.positions, batch.types, batch.layout)))
+
+    @staticmethod
+    def scores(energy: Tensor) -> Tensor:
+        """What the head gives -> log p^."""
         return -energy.float()
 
 

@@ -41,7 +41,7 @@ from electra.storage import MANIFEST, sync, workshop
 from electra.text.drops import Drops
 from electra.text.filters import NO_FILTERS, FilterOptions, filtered
 from electra.text.journal import Begun, Journal, command_of, open_journal
-from electra.text.manifest import FORMAT_VERSION, Manifest
+from electra.text.manifest import FORMAT_VERSION, Manifest, shard_name
 from electra.text.readers import READ_DEFAULTS, Document, ReadOptions, batches, find_files, read_files, shown, try_files
 from electra.text.shards import ShardWriter, write
 from electra.text.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ from electra.text.workers import cores, encode_in_order
 #: tokens after which a shard is written: so few that the memory for one is nothing beside that of the processes
 SHARD_TOKENS = 1 << 21
 
-_BATCH_CHARACTERS = 1 << 17
+BATCH_CHARACTERS = 1 << 17
 _POWERS = 1 << np.arange(32)
 #: in the workshop, what filters keep
 _FILTERS = "filters"
@@ -107,7 +107,7 @@ def build(
             another process is building it, E-R110 the segmenter is not installed, E-R150 a worker died, and those
             of `readers.read` and `filters.filtered`.
     """
-    made_of = _MadeOf(
+    made_of = MadeOf(
         tokenizer=tokenizer, options=options, filters=filters, segmenter=segmenter, shard_tokens=shard_tokens, seed=seed
     )
     if workers is not None and workers < 1:
@@ -115,9 +115,9 @@ def build(
     out, found = Path(out), Drops()
     files = find_files(paths, found, options)
     command = made_of.command(files)
-    _require_place(out, overwrite)
+    require_place(out, overwrite)
     with workshop(out) as shop:
-        _require_place(out, overwrite)  # somebody may have finished it meanwhile
+        require_place(out, overwrite)  # somebody may have finished it meanwhile
         journal = open_journal(shop, command, found.total, start_over=overwrite)
         with _kept_if_of_use(shop, journal):
             try_files(files, options)
@@ -127,8 +127,12 @@ def build(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MadeOf:
-    """What a corpus is made of besides its text; see `build`."""
+class MadeOf:
+    """What a corpus is made of besides its text; see `build`.
+
+    Raises:
+        ElectraError: E-C106 shard_tokens.
+    """
 
     tokenizer: Tokenizer
     options: ReadOptions
@@ -153,15 +157,17 @@ class _MadeOf:
 
 
 def _make(
-    files: Sequence[Path], made_of: _MadeOf, shop: Path, journal: Journal, workers: int, progress: Callable[[Progress], None]
+    files: Sequence[Path], made_of: MadeOf, shop: Path, journal: Journal, workers: int, progress: Callable[[Progress], None]
 ) -> Manifest:
     """From where the journal is to the end."""
     drops, resumed = Drops(), journal.documents
-    writer = _Writer(shop, made_of, journal, drops)
+    writer = Writer(shop, made_of, journal, drops)
     documents = _documents(files, made_of, shop / _FILTERS, journal.source, drops)
-    pieces = batches(documents, min(_BATCH_CHARACTERS, made_of.shard_tokens))
+    pieces = batches(documents, min(BATCH_CHARACTERS, made_of.shard_tokens))
     made_of.tokenizer.save(saved := shop / "made" / "tokenizer")
-    for batch, rows in encode_in_order(pieces, _texts, made_of.tokenizer, saved, segmenter=made_of.segmenter, workers=workers):
+    for batch, rows in encode_in_order(
+        pieces, texts_of, made_of.tokenizer, saved, segmenter=made_of.segmenter, workers=workers
+    ):
         writer.add(batch, rows)
         progress(
             Progress(
@@ -176,10 +182,11 @@ def _unseen(progress: Progress) -> None:
     """Nobody looks at it."""
 
 
-def _require_place(out: Path, overwrite: bool) -> None:
+def require_place(out: Path, overwrite: bool) -> None:
+    """Raises ElectraError E-C102 if something is at `out` that a corpus must not take the place of."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / "shard-00000.arrow").is_file():
+    if not (out / shard_name(0)).is_file():
         raise ElectraError("E-C102", str(out), "something that is no corpus is already there", "choose another directory")
     if not overwrite:
         raise ElectraError("E-C102", str(out), "a corpus is already there", "choose another directory, or add --overwrite")
@@ -200,7 +207,7 @@ def _kept_if_of_use(shop: Path, journal: Journal) -> Iterator[None]:
 # -- reading -------------------------------------------------------------------------------------------------------------
 
 
-def _documents(files: Sequence[Path], made_of: _MadeOf, scratch: Path, begun: Begun, drops: Drops) -> Iterator[Document]:
+def _documents(files: Sequence[Path], made_of: MadeOf, scratch: Path, begun: Begun, drops: Drops) -> Iterator[Document]:
     """The documents behind those that an earlier sitting stored; `begun` is the file that they end in."""
     options, filters, last, stored = made_of.options, made_of.filters, begun.file, begun.documents
     first = [shown(file) for file in files].index(last) if last and not filters.looks_ahead else 0
@@ -212,17 +219,25 @@ def _documents(files: Sequence[Path], made_of: _MadeOf, scratch: Path, begun: Be
     yield from documents
 
 
-def _texts(batch: Sequence[Document]) -> list[str]:
+def texts_of(batch: Sequence[Document]) -> list[str]:
+    """Of each document."""
     return [document.text for document in batch]
 
 
 # -- writing -------------------------------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """Hands rows to the shards, and keeps the journal, whose sums become the manifest."""
+class Writer:
+    """Hands rows to the shards, and keeps the journal, whose sums become the manifest.
 
-    def __init__(self, shop: Path, made_of: _MadeOf, journal: Journal, drops: Drops) -> None:
+    Args:
+        shop: where the journal is kept; what is made goes to `made` there.
+        made_of: as in `build`.
+        journal: goes on from where it is.
+        drops: what was left out before the documents came here.
+    """
+
+    def __init__(self, shop: Path, made_of: MadeOf, journal: Journal, drops: Drops) -> None:
         self._shop, self._directory, self._journal, self._drops = shop, shop / "made", journal, drops
         self._made_of = made_of
         self._shards = ShardWriter(self._directory, made_of.seed, journal.shards)
@@ -231,6 +246,7 @@ class _Writer:
             file.truncate(journal.sources_bytes)
 
     def add(self, batch: Sequence[Document], rows: pa.RecordBatch) -> None:
+        """The next documents and their rows."""
         lengths = rows.column("tokens").value_lengths().to_numpy()
         kept = rows.column("sentence_ends").value_lengths().to_numpy() > 0
         ends = np.cumsum(np.where(kept, lengths, 0))
@@ -278,42 +294,16 @@ class _Writer:
 
     def finish(self) -> Manifest:
         """Writes what is left and, last, the manifest."""
-        journal, made_of, tokenizer = self._journal, self._made_of, self._made_of.tokenizer
+        self.close()
+        return seal(self._directory, self._made_of, self._journal)
+
+    def close(self) -> None:
+        """Writes what is left, but no manifest."""
         if self._shards.tokens:
             self._end_shard()
         self._end_sources(None)
-        if not journal.documents:
-            told = "; ".join(f"{cause}: {count}" for cause, count in sorted(journal.losses.counts.items()))
-            raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and --format")
-        hashes = [tokenizer.fingerprint, *(shard.blake2b for shard in journal.shards)]
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            fingerprint=hashlib.blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest(),
-            tokenizer=tokenizer.fingerprint,
-            vocab_size=tokenizer.vocab_size,
-            pad_id=tokenizer.pad_id,
-            unk_id=tokenizer.unk_id,
-            cls_id=tokenizer.cls_id,
-            sep_id=tokenizer.sep_id,
-            mask_id=tokenizer.mask_id,
-            seed=made_of.seed,
-            sources=journal.sources,
-            documents=journal.documents,
-            tokens=journal.tokens,
-            unknown_tokens=journal.unknown,
-            text_bytes=journal.text_bytes,
-            counts=dict(sorted(journal.losses.counts.items())),
-            samples={cause: tuple(places) for cause, places in sorted(journal.losses.samples.items())},
-            lengths=dict(sorted(journal.lengths.items())),
-            shards=journal.shards,
-            segmenter=made_of.segmenter,
-            filters=made_of.filters,
-        )
-        write(self._directory / MANIFEST, manifest.to_json())
-        saved = self._directory / "tokenizer"
-        for path in (self._sources, *saved.iterdir(), saved, self._directory):
+        for path in (self._sources, self._directory):
             sync(path)
-        return manifest
 
     def _end_sources(self, before: str | None) -> None:
         """Writes down the files that were read before the file `before`, or all, also those that gave no document."""
@@ -332,3 +322,49 @@ class _Writer:
                 journal.sources_bytes += sources.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
                 journal.sources += 1
         journal.source = Begun(file=before or "")
+
+
+def fingerprint_of(made_of: MadeOf, journal: Journal) -> str:
+    """Changes with any token or any document's place."""
+    hashes = [made_of.tokenizer.fingerprint, *(shard.blake2b for shard in journal.shards)]
+    return hashlib.blake2b("\n".join(hashes).encode(), digest_size=16).hexdigest()
+
+
+def seal(directory: Path, made_of: MadeOf, journal: Journal) -> Manifest:
+    """Write the manifest of what lies in `directory`: shards, sources and tokenizer.
+
+    Raises:
+        ElectraError: E-D120 no document at all.
+    """
+    tokenizer = made_of.tokenizer
+    if not journal.documents:
+        told = "; ".join(f"{cause}: {count}" for cause, count in sorted(journal.losses.counts.items()))
+        raise ElectraError("E-D120", "corpus", f"no document with text ({told or 'no file'})", "check paths and --format")
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        fingerprint=fingerprint_of(made_of, journal),
+        tokenizer=tokenizer.fingerprint,
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        unk_id=tokenizer.unk_id,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        mask_id=tokenizer.mask_id,
+        seed=made_of.seed,
+        sources=journal.sources,
+        documents=journal.documents,
+        tokens=journal.tokens,
+        unknown_tokens=journal.unknown,
+        text_bytes=journal.text_bytes,
+        counts=dict(sorted(journal.losses.counts.items())),
+        samples={cause: tuple(places) for cause, places in sorted(journal.losses.samples.items())},
+        lengths=dict(sorted(journal.lengths.items())),
+        shards=journal.shards,
+        segmenter=made_of.segmenter,
+        filters=made_of.filters,
+    )
+    write(directory / MANIFEST, manifest.to_json())
+    saved = directory / "tokenizer"
+    for path in (*saved.iterdir(), saved, directory):
+        sync(path)
+    return manifest

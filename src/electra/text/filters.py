@@ -41,9 +41,10 @@ from electra.text.duplicates import (
 from electra.text.readers import Document, batches
 from electra.text.shingles import categories, codes_of
 
+EXACT_DUPLICATES, NEAR_DUPLICATES = "dropped: exact duplicates", "dropped: near duplicates"
 _VERDICTS = {
-    EXACT: "dropped: exact duplicates",
-    NEAR: "dropped: near duplicates",
+    EXACT: EXACT_DUPLICATES,
+    NEAR: NEAR_DUPLICATES,
     UNCOMPARED: "skipped: comparisons of documents that resemble too many",
 }
 

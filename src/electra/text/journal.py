@@ -13,7 +13,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.storage import sync
 from electra.text.drops import Losses
-from electra.text.manifest import Shard
+from electra.text.manifest import Shard, shard_name
 
 _NAME = "journal.json"
 _ALWAYS_USED = ("electra-toolkit", "pyarrow", "tokenizers")
@@ -74,6 +74,19 @@ class Journal:
     sources_bytes: int = 0
     source: Begun = field(default_factory=Begun)
 
+    def add(self, later: Journal) -> None:
+        """The sums of what came later and is done are added; shards are numbered on."""
+        shards = [replace(shard, file=shard_name(number)) for number, shard in enumerate(later.shards, len(self.shards))]
+        self.shards += tuple(shards)
+        self.documents += later.documents
+        self.tokens += later.tokens
+        self.unknown += later.unknown
+        self.text_bytes += later.text_bytes
+        self.lengths.update(later.lengths)
+        self.losses.update(later.losses)
+        self.sources += later.sources
+        self.sources_bytes += later.sources_bytes
+
     def save(self, directory: Path) -> None:
         """In place of the last one, all at once."""
         new = directory / f"{_NAME}.new"
@@ -116,7 +129,7 @@ def open_journal(directory: Path, command: dict[str, str], found: Losses, *, sta
     Raises:
         ElectraError: E-C150 a build of another command lies there.
     """
-    journal = _read(directory)
+    journal = read_journal(directory)
     if journal is not None and journal.command != command and not start_over:
         names = [name for name in command | journal.command if command.get(name) != journal.command.get(name)]
         raise ElectraError(
@@ -131,7 +144,7 @@ def open_journal(directory: Path, command: dict[str, str], found: Losses, *, sta
     return Journal(command=command, losses=found)
 
 
-def _read(directory: Path) -> Journal | None:
+def read_journal(directory: Path) -> Journal | None:
     """The journal that lies there, if it can be read and its shards are what it says."""
     try:
         journal = _JOURNAL.validate_json((directory / _NAME).read_bytes())

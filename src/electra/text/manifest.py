@@ -30,6 +30,11 @@ class Shard:
     blake2b: str
 
 
+def shard_name(number: int) -> str:
+    """Of the file of a shard, counted from 0."""
+    return f"shard-{number:05d}.arrow"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a corpus holds and how it came about.

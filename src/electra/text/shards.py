@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from electra.storage import file_hash, sync
-from electra.text.manifest import Shard
+from electra.text.manifest import Shard, shard_name
 
 
 class ShardWriter:
@@ -40,7 +40,7 @@ class ShardWriter:
 
     def write(self) -> None:
         """The documents that were added since the last time become a shard."""
-        batch, path = self._shuffled(), self._directory / f"shard-{len(self.shards):05d}.arrow"
+        batch, path = self._shuffled(), self._directory / shard_name(len(self.shards))
         with path.open("wb") as file, pa.ipc.new_file(file, batch.schema) as shard:
             shard.write_batch(batch)
         sync(path)

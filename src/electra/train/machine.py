@@ -1,4 +1,4 @@
-"""What this machine is and does best: device, precision by probe, allocator, memory; and the wish to stop.
+"""What this machine is and does best: device, precision by probe, cores, allocator, memory; and the wish to stop.
 
 A probe runs once before step 0; its answer is written to recipe.json, and a resumed run reads it there.
 """
@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -20,6 +21,39 @@ from electra.errors import Preempted
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Cores that this process may use: those it may run on, and no more than its control groups give time for; at least 1."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _quotas(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")):
+        usable = min(usable, quota // period)
+    return max(1, usable)
+
+
+def _quotas(groups: Path, root: Path) -> Iterator[tuple[int, int]]:
+    """(microseconds of processor time, in so many microseconds) of every control group this process is in, version 2 or 1.
+
+    Args:
+        groups: lines such as `0::/user/job` and `4:cpu,cpuacct:/job`.
+        root: where the groups are mounted; in a container it may be its own group.
+    """
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounted = root / controllers
+        group = mounted / path.lstrip("/")
+        for place in (group, *group.parents[: len(group.parts) - len(mounted.parts)]):
+            one, quota, period = place / "cpu.max", place / "cpu.cfs_quota_us", place / "cpu.cfs_period_us"
+            if one.is_file():
+                limit = one.read_text(encoding="ascii").split()
+            elif quota.is_file() and period.is_file():
+                limit = [quota.read_text(encoding="ascii").strip(), period.read_text(encoding="ascii").strip()]
+            else:
+                continue
+            if limit[0].isdecimal():  # neither `max` nor -1
+                yield int(limit[0]), int(limit[1])
 
 
 def describe() -> dict[str, str]:
@@ -63,6 +97,62 @@ def keep_large_buffers() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+# -- cores --------------------------------------------------------------------------------------------------------------
+
+
+def available_cores() -> int:
+    """Cores that this process may keep busy: those it may run on, within the quota of its container.
+
+    A container with a quota still sees the cores of its host, and threads beyond the quota only wait for one another.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *_quotas(_CGROUPS, _OWN_CGROUP)]))
+
+
+def prepare_to_predict() -> None:
+    """Set up a process that predicts: a thread for each available core, unless OMP_NUM_THREADS says how many; buffers kept.
+
+    The verbs call it once. It changes the whole process, so a program that loads predictors decides itself.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(available_cores())
+    keep_large_buffers()
+
+
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def _quotas(root: Path, own: Path) -> list[int]:
+    """Whole cores of every quota that holds for this process: its control group's and those above it, versions 2 and 1."""
+    lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
+    found = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if not controllers:
+            tree = root
+        elif "cpu" in controllers.split(","):
+            tree = root / controllers if (root / controllers).is_dir() else root / "cpu"
+        else:
+            continue
+        group = tree / path.lstrip("/")
+        for place in (group, *group.parents):
+            found += _quota(place)
+            if place == tree:
+                break
+    return found
+
+
+def _quota(group: Path) -> list[int]:
+    """The whole cores of a control group's own quota, if it has one."""
+    both = group / "cpu.max"
+    if both.is_file():
+        quota, period = both.read_text(encoding="ascii").split()
+    elif (group / "cpu.cfs_quota_us").is_file():
+        quota, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip() for name in ("quota", "period"))
+    else:
+        return []
+    return [int(quota) // int(period)] if quota.isdecimal() else []
 
 
 # -- memory: of the GPU if there is one, else of this process as Linux tells it; None where nobody tells ----------------------

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from electra.text.clean import clean
+from electra.text.clean import Counts, clean
 from electra.text.drops import Drops
 from electra.text.readers import jsonl, plain, table
 from electra.text.readers.decode import BAD
@@ -28,7 +28,7 @@ from electra.text.readers.lines import LONGEST, SPLIT, cut
 from electra.text.readers.options import FileKind, ReadOptions
 from electra.text.readers.source import Source, shown
 
-__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "find_files", "read", "read_files", "shown", "try_files"]
+__all__ = ["READ_DEFAULTS", "Document", "ReadOptions", "cleaned", "find_files", "read", "read_files", "shown", "try_files"]
 
 READ_DEFAULTS = ReadOptions()
 
@@ -108,11 +108,23 @@ def read_files(files: Iterable[Path], drops: Drops, options: ReadOptions) -> Ite
             if options.errors == "skip" and BAD in text:
                 drops.add("dropped: documents with undecodable bytes", source.name, line, text.replace(BAD, "\ufffd"))
                 continue
-            pieces = cut(text, LONGEST)
-            if len(pieces) > 1:
-                source.counts[SPLIT] += len(pieces) - 1
-            for piece in pieces:
-                if cleaned := clean(piece, source.counts):
-                    yield Document(cleaned, source.name, line)
-                else:
-                    drops.add("dropped: empty documents", source.name, line)
+            yield from cleaned(text, source.name, line, source.counts, drops)
+
+
+def cleaned(text: str, file: str, line: int, counts: Counts, drops: Drops) -> Iterator[Document]:
+    """What was read as one document, as the clean ones that it makes: none, one, or several if it is very long.
+
+    Args:
+        text: as it was decoded.
+        file, line: where it begins.
+        counts: those of the file.
+        drops: which the file was begun in.
+    """
+    pieces = cut(text, LONGEST)
+    if len(pieces) > 1:
+        counts[SPLIT] += len(pieces) - 1
+    for piece in pieces:
+        if remaining := clean(piece, counts):
+            yield Document(remaining, file, line)
+        else:
+            drops.add("dropped: empty documents", file, line)
