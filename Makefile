@@ -7,7 +7,7 @@ LANGUAGE ?= zh
 PIP_ARGS ?=
 SHORT ?=
 
-.PHONY: setup demo test check bench soak datatrove-env datatrove-test
+.PHONY: setup demo test suite check bench soak datatrove-env datatrove-test
 
 setup: $(VENV)/.installed
 
@@ -20,7 +20,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/electra demo --language $(LANGUAGE) $(if $(SHORT),--short --out demo-short)
 
-test: setup check
+# side by side: mypy has one process, pytest one for each core
+test: setup
+	$(MAKE) --no-print-directory -j2 check suite
+
+suite: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: setup

@@ -10,8 +10,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # children that take two threads: without this they wait for each other in busy loops, which takes minutes on a busy machine
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+import multiprocessing
 import random
+import runpy
+import subprocess
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +128,36 @@ def corpus_dir(text_file: Path, tokenizer_dir: Path, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("corpus") / "corpus"
     build.build([text_file], load(tokenizer_dir), path, shard_tokens=8000)
     return path
+
+
+@pytest.fixture(scope="session")
+def server() -> ForkServerContext:
+    """Forks processes from one that has imported what a run needs but never computed anything, so that threads are safe in
+    them and each costs milliseconds. torch._dynamo is what torch's optimisers import, in two seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["electra.cli", "electra.build.sweep", "electra.build.pretrain", "torch._dynamo"])
+    return context
+
+
+@pytest.fixture(scope="session")
+def process(server: ForkServerContext) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`electra words...` in a process of its own, whose files may not grow over `file_limit` bytes (-1 = any)."""
+    script = str(Path(__file__).with_name("verb.py"))
+
+    def run(*words: object, file_limit: int = -1) -> subprocess.CompletedProcess[str]:
+        heard, told = server.Pipe(duplex=False)
+        given = {"argv": [str(word) for word in words], "file_limit": file_limit, "told": told}
+        child = server.Process(target=runpy.run_path, args=(script, {"GIVEN": given}, "__main__"))
+        with heard:
+            with told:
+                child.start()
+            assert heard.poll(100), "it hangs"
+            out, err = heard.recv()
+        child.join()
+        assert child.exitcode is not None
+        return subprocess.CompletedProcess(given["argv"], child.exitcode, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

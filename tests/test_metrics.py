@@ -11,6 +11,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     f1_score,
+    matthews_corrcoef,
     ndcg_score,
     precision_score,
     recall_score,
@@ -80,6 +81,16 @@ def test_task_metrics() -> None:
     assert math.isnan(accuracy([], []))
     with pytest.raises(ValueError, match="shorter"):
         accuracy(["a"], [])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abce")), min_size=1, max_size=12))
+def test_figures_of_labels_are_scikit_learns(pairs: list[tuple[str, str]]) -> None:
+    gold, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
+    assert macro_f1(gold, predicted) == pytest.approx(f1_score(gold, predicted, average="macro", zero_division=0))
+    expected = f1_score([one == "a" for one in gold], [one == "a" for one in predicted], zero_division=0)
+    assert binary_f1(gold, predicted, "a") == pytest.approx(expected)
+    if len({*gold, *predicted}) > 1:  # of a single label scikit-learn warns
+        assert matthews(gold, predicted) == pytest.approx(matthews_corrcoef(gold, predicted))
 
 
 def test_spread_over_seeds() -> None:

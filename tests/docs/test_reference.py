@@ -24,6 +24,7 @@ from electra.tasks import UntrainedTaskConfig
 from electra.train.verdicts import State
 
 Blocks = Callable[[Path, str], list[str]]
+_COMMANDS: Any = typer.main.get_command(app)
 _RECIPES = {"Pre-training": PretrainRecipe, "Fine-tuning": FinetuneRecipe}
 _GIVEN = {
     "pretrain": ["corpus.path=corpus", "run.dir=run"],
@@ -126,7 +127,7 @@ def test_everything_that_is_dropped_is_named(root: Path) -> None:
 def _check(command: str) -> None:
     """The verb, its options and its settings exist. Raises what the command line would."""
     words = shlex.split(command)[1:]
-    node: Any = typer.main.get_command(app)
+    node: Any = _COMMANDS
     while hasattr(node, "commands"):
         node = node.commands[words.pop(0)]
     node.make_context(node.name, list(words))

@@ -61,6 +61,14 @@ def done() -> Callable[..., str]:
     return run
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a test, runs leave no report and plans try one step of a phase; those of `place` are as users have them."""
+    for room in ("pretrain", "finetune", "sweep"):
+        monkeypatch.setattr(f"electra.build.{room}.write_report", lambda directory: directory)
+    monkeypatch.setattr("electra.build.plan._PROBE_SECONDS", 0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Files of a small project; tests read them and write elsewhere."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -409,17 +407,18 @@ def test_standard_input_that_is_not_utf_8(electra: Verb, place: Any) -> None:
 # -- a full disk ---------------------------------------------------------------------------------------------------------
 
 
-def run_with_room_for(size: int, *words: object) -> Any:
-    """A verb in a process that cannot write a file beyond `size` bytes, as on a full disk."""
-    from types import SimpleNamespace
+@pytest.fixture
+def run_with_room_for(process: Callable[..., Any]) -> Verb:
+    """A verb in a process that cannot write a file beyond so many bytes, as on a full disk."""
 
-    command = [sys.executable, "-m", "electra", *map(str, words)]
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, preexec_fn=limit)
-    return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+    def run(size: int, *words: object) -> Any:
+        done = process(*words, file_limit=size)
+        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    return run
 
 
-def test_a_full_disk_while_a_corpus_is_rebuilt(build: Verb, place: Any, tmp_path: Path) -> None:
+def test_a_full_disk_while_a_corpus_is_rebuilt(build: Verb, run_with_room_for: Verb, place: Any, tmp_path: Path) -> None:
     assert build("the dog is good\n").code == 0
     before = contents(tmp_path)
     words = ["corpus", "build", place.text, "--tokenizer", place.tokenizer, "--out", tmp_path / "out", "--overwrite"]
@@ -428,7 +427,9 @@ def test_a_full_disk_while_a_corpus_is_rebuilt(build: Verb, place: Any, tmp_path
 
 
 @pytest.mark.parametrize("size", [1_000, 150_000])
-def test_a_full_disk_while_a_run_is_saved(electra: Verb, place: Any, tmp_path: Path, size: int) -> None:
+def test_a_full_disk_while_a_run_is_saved(
+    electra: Verb, run_with_room_for: Verb, place: Any, tmp_path: Path, size: int
+) -> None:
     run = tmp_path / "run"
     words = ["pretrain", "test-modern", f"corpus.path={place.corpus}", f"run.dir={run}", "stop.steps=4"]
     outcome = run_with_room_for(size, *words)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -12,8 +15,8 @@ def test_dropout_drops_p_and_keeps_the_mean(p: float, dtype: torch.dtype) -> Non
     """In every call a multiple of 1/256 next to p, over many calls p; what is kept has the factor of the call's own share."""
     torch.manual_seed(0)
     x = torch.ones(1000, 499, dtype=dtype)
-    shares = []
-    for _ in range(100):
+    shares, calls = [], 40
+    for _ in range(calls):
         dropped = dropout(x, p)
         share = (dropped == 0).double().mean().item()
         exact = min((int(256 * p), int(256 * p) + 1), key=lambda below: abs(below / 256 - share))
@@ -21,7 +24,7 @@ def test_dropout_drops_p_and_keeps_the_mean(p: float, dtype: torch.dtype) -> Non
         kept = dropped[dropped != 0]
         assert torch.equal(kept, torch.ones_like(kept).mul_(256 / (256 - exact)))
         shares.append(exact / 256)
-    assert sum(shares) / len(shares) == pytest.approx(p, abs=4 / 256 / 100**0.5)
+    assert sum(shares) / len(shares) == pytest.approx(p, abs=4 / 256 / calls**0.5)
     assert len(set(shares)) == (1 if (256 * p).is_integer() else 2)
 
 
@@ -108,3 +111,19 @@ def test_geglu_and_its_gradient_are_those_of_its_definition() -> None:
     inner, gate = both.chunk(2, -1)
     torch.testing.assert_close(geglu(both), F.gelu(inner) * gate)
     assert torch.autograd.gradcheck(geglu, both)
+
+
+def test_networks_without_values_cost_no_memory_and_leave_the_compiler_of_torch_alone() -> None:
+    """In a process of its own, where nothing else has imported it."""
+    program = """
+import sys
+from torch import nn
+from electra.nn.layers import shapes_alone
+with shapes_alone():
+    network = nn.Sequential(nn.Embedding(10**9, 512), nn.Linear(512, 10**9), nn.LSTM(512, 512))
+assert network[0].weight.shape == (10**9, 512)
+assert all(parameter.is_meta for parameter in network.parameters())
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
-"""Every objective, trained for seconds on a language of known rules, knows more than it would without learning."""
+"""Every objective, trained for seconds on a language of known rules, knows more than it would without learning.
+
+Objectives do not know which family they train, so most are tried with one, in turn; `make soak` tries them with the other too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,12 @@ class Grammar(Protocol):
 
 
 Learn = Callable[..., dict[str, float]]
+
+
+def mostly(family: str) -> pytest.MarkDecorator:
+    """Both families, the other one only in `make soak`."""
+    other = {"classic": "modern", "modern": "classic"}[family]
+    return pytest.mark.parametrize("family", [family, pytest.param(other, marks=pytest.mark.soak)])
 
 
 @pytest.mark.parametrize("family", ["classic", "modern"])
@@ -43,7 +52,7 @@ def test_causal_language_modelling_mixed_with_masked(learn: Learn, grammar: Gram
     assert figures["masked_loss"] < grammar.floor
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("classic")
 def test_teacher_and_student(learn: Learn, grammar: Grammar, family: str) -> None:
     figures = learn(family, "objective.type=distil", "objective.teacher=average", "objective.teacher.decay=0.9", steps=150)
     assert figures["mlm_loss"] < 0.9 * grammar.floor
@@ -56,7 +65,7 @@ def test_muon_averages_a_late_decay_and_a_growing_batch(learn: Learn, grammar: G
     assert figures["mlm_loss"] < 0.9 * grammar.floor
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("modern")
 def test_electric(learn: Learn, grammar: Grammar, family: str) -> None:
     """The towers know what follows from the text on both sides; energies that had stayed as they were would then be far off,
     with a gain below -.5."""
@@ -69,7 +78,7 @@ def test_replaced_token_detection_with_a_recurrent_encoder(learn: Learn) -> None
     assert learn("recurrent", "objective.type=rtd", steps=70)["prior_gain"] > 0.02
 
 
-@pytest.mark.parametrize("family", ["classic", "modern", "recurrent"])
+@pytest.mark.parametrize("family", ["classic", pytest.param("modern", marks=pytest.mark.soak), "recurrent"])
 def test_real_or_fake(learn: Learn, babbling: Path, family: str) -> None:
     """A text is fake where its words do not belong together; the generator, which has learnt nothing, puts in any."""
     settings = ["type=real-or-fake", f"frozen={babbling}", "masking.rate=0.5", "masking.mask_token_rate=1.0"]
@@ -77,25 +86,25 @@ def test_real_or_fake(learn: Learn, babbling: Path, family: str) -> None:
     assert figures["auc"] > 0.75
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("modern")
 def test_detection_learnt_from_the_drawn_positions(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=rtd", "objective.loss_on=drawn", steps=100)
     assert figures["prior_gain"] > 0.2, "of the drawn positions, whose labels are harder to guess by their share"
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("classic")
 def test_replace_mlm(learn: Learn, grammar: Grammar, family: str) -> None:
     figures = learn(family, "objective.type=replace-mlm", "optimizer.lr=1e-2", steps=220)
     assert figures["encoder_loss"] < grammar.floor
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("classic")
 def test_all_tokens_mlm(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=all-tokens-mlm", "optimizer.lr=1e-2", steps=150)
     assert figures["token_loss"] < 0.37, "one that copies, and guesses by the kind of word, loses .4"
 
 
-@pytest.mark.parametrize("family", ["classic", "modern"])
+@mostly("modern")
 def test_detection_of_what_a_fixed_generator_puts_in(learn: Learn, family: str) -> None:
     figures = learn(family, "objective.type=fixed-generator", steps=100)
     assert figures["prior_gain"] > 0.1
@@ -109,7 +118,7 @@ def language_model(learn: Learn, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-@pytest.mark.parametrize(("family", "steps"), [("classic", 250), ("modern", 150)])
+@pytest.mark.parametrize(("family", "steps"), [pytest.param("classic", 250, marks=pytest.mark.soak), ("modern", 150)])
 def test_detection_of_what_a_frozen_generator_puts_in(learn: Learn, language_model: Path, family: str, steps: int) -> None:
     """Of the modern family, against discriminators of both."""
     figures = learn(

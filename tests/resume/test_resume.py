@@ -7,7 +7,6 @@ anything, so that threads are safe and a process costs milliseconds.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,13 +45,6 @@ def forward(objective: str, step: int, micro_batch: int, signals: list[int]) -> 
 def again(objective: str, calls: int, signals: list[int]) -> Moment:
     """As `forward`, in a resumed run, which has no dry batch: after so many micro-batches."""
     return f"electra.objectives.{objective}", f"{objective.capitalize()}.forward", calls + 1, signals
-
-
-@pytest.fixture(scope="module")
-def server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["electra.cli", "electra.build.pretrain"])
-    return context
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from electra.tasks.schemes import SCHEMES, Detected, SchemeName, WordSpan, decode, detect, encode, parse, repairs
@@ -28,6 +28,7 @@ _ANY_TAGS = st.lists(
 
 
 @pytest.mark.parametrize("scheme", _WRITTEN)
+@settings(max_examples=40)
 @given(sentence=spans())
 def test_spans_come_back_from_their_tags(scheme: SchemeName, sentence: tuple[list[WordSpan], int]) -> None:
     found, length = sentence
@@ -44,6 +45,7 @@ def test_plain_tags_come_back(tags: list[str]) -> None:
 
 
 @pytest.mark.parametrize("scheme", _WRITTEN)
+@settings(max_examples=40)
 @given(tags=_ANY_TAGS)
 def test_any_tags_make_spans_and_mended_ones_are_legal(scheme: SchemeName, tags: list[str]) -> None:
     found = decode(tags, scheme)
@@ -72,6 +74,7 @@ def test_what_sequences_mean(scheme: SchemeName, tags: str, expected: list[WordS
 
 
 @pytest.mark.parametrize("scheme", _WRITTEN)
+@settings(max_examples=40)
 @given(sentences=st.lists(spans(), min_size=1))
 def test_a_file_is_read_as_it_was_written(scheme: SchemeName, sentences: list[tuple[list[WordSpan], int]]) -> None:
     """Whatever the scheme that is detected, the spans are those that were meant: where files are too small to tell two

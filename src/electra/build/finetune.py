@@ -37,6 +37,7 @@ from electra.events import EventLog
 from electra.models.generation import GenerationHead
 from electra.models.model_dir import Provenance, load_model_dir
 from electra.models.warm_start import warm_start
+from electra.nn.layers import shapes_alone
 from electra.objectives.latent_adversarial import LatentAdversarialConfig
 from electra.objectives.supervised import Freeze, Supervised, SupervisedConfig
 from electra.predict.predictor import Predictor
@@ -243,7 +244,7 @@ class Setting:
         recipe, room = self.recipe, Room.now()
         if recipe.loop.tensorboard:
             require_tensorboard()
-        with torch.device("meta"):  # sizes alone: what is fresh need not be built
+        with shapes_alone():  # sizes alone: what is fresh need not be built
             require_memory(self._objective(card=str), recipe.optimizer, None, room)
         bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
         before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 
 from electra.build.corpora import Corpora, CorpusConfig
@@ -43,6 +42,7 @@ from electra.evaluate.report import write_report
 from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
+from electra.nn.layers import shapes_alone
 from electra.objectives.networks import Warn, unheard
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
@@ -246,7 +246,7 @@ class Setting:
         )  # fmt: skip
 
     def _need(self, name: str, source: ModelDir | None, micro: int, bf16: bool, budget: float, room: Room) -> Need:
-        with torch.device("meta"):  # sizes alone: what is too large must not be built
+        with shapes_alone():  # sizes alone: what is too large must not be built
             phase = self.phases[name]
             require_memory(self._objective(phase, None, card=str), phase.optimizer, phase.average, room)
         t = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 #: colour-blind safe (after Okabe and Ito), dark enough for white paper
@@ -131,7 +132,7 @@ def matrix_chart(title: str, labels: Sequence[str], counts: Sequence[Sequence[in
     labels = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         side = 2.0 + 0.22 * len(labels)
-        figure = Figure(figsize=(max(4.6, side), max(2.6, side * 0.8)), layout="constrained")
+        figure = Figure(figsize=(max(4.6, side), max(2.6, side * 0.8)))
         axes = figure.add_subplot()
         table = np.asarray(counts, dtype=float)
         shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -177,7 +178,7 @@ def step_chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
 
 def _axes() -> tuple[Figure, Axes]:
     # small on purpose: at one column on a phone the letters keep their size
-    figure = Figure(figsize=(4.6, 2.3), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.3))
     axes = figure.add_subplot()
     axes.set_axisbelow(True)
     axes.tick_params(length=2)
@@ -230,6 +231,7 @@ def _svg(figure: Figure, title: str) -> str:
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has the font, not matplotlib
+        ConstrainedLayoutEngine().execute(figure)  # a figure's own engine measures all of it twice
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

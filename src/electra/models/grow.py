@@ -20,6 +20,7 @@ from electra.models.encoder import Encoder, build_encoder
 from electra.models.heads import MlmHead
 from electra.models.model_dir import Generator, ModelDir
 from electra.models.two_tower import TwoTower
+from electra.nn.layers import shapes_alone
 
 
 def grown(model: ModelDir, tokens: int, pieces: Sequence[Sequence[int]]) -> ModelDir:
@@ -52,7 +53,7 @@ def _grown_encoder(encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]
     (table,) = (name for name, parameter in encoder.named_parameters() if parameter is encoder.embeddings.table)
     state = encoder.state_dict()
     state[table] = _with_means(state[table], tokens, pieces)
-    with torch.device("meta"):
+    with shapes_alone():
         larger = build_encoder(replace(encoder.config, vocab_size=tokens + len(pieces)))
     larger.load_state_dict(state, assign=True)
     return larger.eval()
@@ -61,7 +62,7 @@ def _grown_encoder(encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]
 def _grown_head(head: MlmHead, encoder: Encoder, tokens: int, pieces: Sequence[Sequence[int]], states: int = 1) -> MlmHead:
     state = head.state_dict()
     state["bias"] = _with_means(state["bias"], tokens, pieces)
-    with torch.device("meta"):
+    with shapes_alone():
         larger = MlmHead(replace(encoder.config, vocab_size=tokens + len(pieces)), states)
     larger.load_state_dict(state, assign=True)
     return larger.eval()

@@ -39,6 +39,7 @@ from electra.models.heads import (
 from electra.models.interchange import from_transformers, head_of, require_names, to_transformers
 from electra.models.two_tower import TwoTower
 from electra.models.tying import plain_state
+from electra.nn.layers import shapes_alone
 
 #: the weights of a head without a class in transformers
 OWN_HEAD = "head.safetensors"
@@ -141,7 +142,7 @@ def read_network(directory: Path) -> Network:
     if len(layers) != config.num_hidden_layers:
         raise ElectraError("E-M205", str(file), f"{len(layers)} layers, but config.json says {config.num_hidden_layers}",
                            "mend config.json or the weights")  # fmt: skip
-    with torch.device("meta"):  # no memory and no initial values until the shapes have been compared
+    with shapes_alone():  # no memory and no initial values until the shapes have been compared
         network = nn.ModuleDict({"encoder": build_encoder(config)})
         if prefix := head_of(imported.state, architecture):
             outputs = len(imported.state.get(f"{prefix}.classifier.bias", torch.empty(1)))

@@ -1,16 +1,19 @@
-"""What every network is made of: dropout, embeddings, rotary positions, and the initialisation of all parameters.
+"""What every network is made of: dropout, embeddings, rotary positions; initial values of all parameters, and networks without.
 
 Shapes: ... any leading shape, H heads, D head size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 #: modules (by the last part of their name) that are drawn Glorot-uniform: the projection of the embeddings, output layers
 _GLOROT = ("embeddings_project", "output", "classifier")
@@ -43,6 +46,28 @@ def initialise(network: nn.Module, *, std: float = 0.02, residual_std: float | N
                 nn.init.trunc_normal_(module.weight, std=scale, a=-2 * scale, b=2 * scale)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Modules built within have parameters on the device "meta": shapes that take no memory and have no values.
+
+    torch draws initial values there, too, by functions in Python that import its compiler: two seconds before a model is read.
+    """
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves every tensor that is to be drawn as it is."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def dropout(x: Tensor, p: float) -> Tensor:

@@ -23,6 +23,7 @@ from electra.errors import ElectraError
 from electra.models.encoder import Encoder, EncoderConfig
 from electra.models.heads import PlacesHead
 from electra.models.model_dir import ModelDir
+from electra.nn.layers import shapes_alone
 from electra.text.tokenizer import Tokenizer
 
 # -- examples -> numbers ------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def saved_network(task: TrainableTask, model: ModelDir) -> TaskNetwork:
     Raises:
         ElectraError: E-M310 the model has no such head, E-M311 a head of another shape than task.json says.
     """
-    with torch.device("meta"):  # no memory until the shapes have been compared: task.json may say anything
+    with shapes_alone():  # no memory until the shapes have been compared: task.json may say anything
         head = task.head(model.encoder)
     if not head.state_dict():  # nothing to be saved: any encoder will do
         return TaskNetwork(model.encoder, task.head(model.encoder).eval())
