@@ -44,6 +44,7 @@ from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.objectives.networks import Warn, unheard
+from electra.storage import problem
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -167,12 +168,12 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
         checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, checkpoints, log, setting.fingerprints)
         run.announce(log, found)
-        for index, span in enumerate(run.spans):
-            if found is None or found[1].step < span.end or not run.exported(index).is_dir():
+        for index in range(len(run.spans)):
+            if not run.is_done(index, found):
                 run.run_phase(index, checkpoints, log, stop, found)
         last = recent_steps(opened)[-1]
         log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
-    write_report(opened.directory)
+        write_report(opened.directory)
     return opened.model
 
 
@@ -239,6 +240,7 @@ class Setting:
             "tokenizer": self.tokenizer.fingerprint,
             "unigram_entropy": self.corpora.unigram_entropy(),
             "machine": machine.describe(),
+            "fingerprints": self.fingerprints,
         }  # fmt: skip
         return Survey(
             data=self.corpora.counts(),
@@ -330,6 +332,13 @@ class _Run:
         """Where phase `index` leaves its model: the last one where everybody looks for it."""
         last = index == len(self.spans) - 1
         return self.opened.model if last else self.opened.phase_model(self.spans[index].name)
+
+    def is_done(self, index: int, found: tuple[Path, State] | None) -> bool:
+        """Phase `index` was trained to its end, and its model, where the run still needs it, is as it was written."""
+        end = self.spans[index].end
+        if found is None or found[1].step < end:
+            return False
+        return found[1].step > end or problem(self.exported(index)) is None
 
     def announce(self, log: EventLog, found: tuple[Path, State] | None) -> None:
         """The first event of every start."""
