@@ -266,8 +266,9 @@ class Setting:
             PhasePlan(name=name, first=number * steps, steps=steps, epochs={"examples": recipe.epochs}, need=need)
             for number, name in enumerate(recipe.run_names or [trial.span.name])
         ]
+        end = phases[-1].first + steps
         resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
-                    "fingerprints": self.fingerprints, "examples": self.examples, "steps": phases[-1].first + steps}  # fmt: skip
+                    "examples": self.examples, "steps": end, "fingerprints": self.fingerprints}  # fmt: skip
         beside = {"unlabelled rows": len(self.unlabelled)} if self.unlabelled else {}
         return Survey(
             data={"examples": self.examples, "rows": len(self.train), **beside, "dev examples": len(self.dev),

@@ -47,8 +47,8 @@ def uses_bf16(precision: Precision) -> bool:
 
 @contextmanager
 def logging_to(opened: Opened, console: ConsoleSink | None, settings: LoopConfig) -> Iterator[EventLog]:
-    """The event log of a run, on file, on the console, and for TensorBoard if asked for. An error that ends a training (E-T...) is
-    told to it, and in a report.
+    """The event log of a run, on file, on the console, and for TensorBoard if asked for. An error that ends a training (E-T...)
+    is told to it, and in a report.
 
     Raises:
         ElectraError: E-R310 `loop.tensorboard` without its extra, E-R830 another process is at work on the run.
@@ -101,6 +101,17 @@ def restore_point(
     for message in broken:  # behind the cut, or it would take them away
         log.emit("warning", code="E-M401", message=message)
     return found
+
+
+def is_done(end: int, model: Path, found: tuple[Path, State] | None) -> bool:
+    """Whether a phase was trained to step `end`, and its `model`, where the run still needs it, is as it was written.
+
+    Args:
+        found: the checkpoint to go on from; one behind `end` needs no model of an earlier phase.
+    """
+    if found is None or found[1].step < end:
+        return False
+    return found[1].step > end or problem(model) is None
 
 
 def recent_steps(opened: Opened) -> deque[dict[str, Any]]:

@@ -30,7 +30,7 @@ from electra.build.networks import (
     require_first_model,
     resolve_encoder,
 )
-from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
+from electra.build.parts import Precision, is_done, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, DefaultType, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
@@ -44,7 +44,6 @@ from electra.events import EventLog
 from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.objectives.networks import Warn, unheard
-from electra.storage import problem
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
@@ -168,8 +167,8 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
         checkpoints = Checkpoints(opened.checkpoints, recipe.loop.keep)
         found = restore_point(opened, checkpoints, log, setting.fingerprints)
         run.announce(log, found)
-        for index in range(len(run.spans)):
-            if not run.is_done(index, found):
+        for index, span in enumerate(run.spans):
+            if not is_done(span.end, run.exported(index), found):
                 run.run_phase(index, checkpoints, log, stop, found)
         last = recent_steps(opened)[-1]
         log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
@@ -332,13 +331,6 @@ class _Run:
         """Where phase `index` leaves its model: the last one where everybody looks for it."""
         last = index == len(self.spans) - 1
         return self.opened.model if last else self.opened.phase_model(self.spans[index].name)
-
-    def is_done(self, index: int, found: tuple[Path, State] | None) -> bool:
-        """Phase `index` was trained to its end, and its model, where the run still needs it, is as it was written."""
-        end = self.spans[index].end
-        if found is None or found[1].step < end:
-            return False
-        return found[1].step > end or problem(self.exported(index)) is None
 
     def announce(self, log: EventLog, found: tuple[Path, State] | None) -> None:
         """The first event of every start."""

@@ -3,9 +3,9 @@
 In: before each update, the loss of the phase and the gradient norm of each network, summed over all processes, so that all of
 them decide alike. Out: whether the update is made.
 
-Two things are wrong with a step: a number that is not finite, or a spike, which is more than `spike_factor` times the largest of
-the last `WINDOW` updates that were made (what Megatron-LM's rerun machine asks of losses). So noise sets its own measure: a
-task with heavy tails has a large maximum. Until `WINDOW` updates were made, nothing is a spike.
+A step is bad if one of these is not finite, or a spike: more than `spike_factor` times the largest of the last `WINDOW` updates
+that were made (what Megatron-LM's rerun machine asks of losses). So noise sets its own measure: a task with heavy tails has a
+large maximum. Until `WINDOW` updates were made, nothing is a spike.
 
 The update of a bad step is left out. After more than `max_skipped` in a row the fault is taken to lie in the weights, and
 `way_back` finds a checkpoint from before. The steps since then are not made again: a batch is a function of the step, so the

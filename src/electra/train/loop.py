@@ -50,8 +50,8 @@ class LoopConfig:
         save_minutes: wall-clock minutes between two checkpoints; the end of a phase and a signal always save.
         keep: checkpoints kept.
         max_skipped: bad steps in a row whose updates are skipped before the run goes back to a checkpoint; see `guard`.
-        spike_factor: a step is bad if its loss or a gradient norm is not finite, or more than this times the largest of the last
-            100 updates; 0 = only if not finite.
+        spike_factor: a step is bad if its loss or a gradient norm is not finite, or more than this times the largest of the
+            last 100 updates; 0 = only if not finite.
         max_rewinds: how often a run may go back before it stops instead.
         tensorboard: also write the figures as event files for TensorBoard (extra `tensorboard`).
     """
