@@ -12,6 +12,7 @@ uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -95,8 +96,10 @@ class EventLog:
             raise self._cannot_write(error) from None
 
     def close(self) -> None:
+        """What could not be written was told by `emit`, and is not tried again."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
 
     def __enter__(self) -> EventLog:

@@ -94,7 +94,8 @@ def quiet() -> Iterator[None]:
 def whole(corpus_dir: Path, documents: list[str], tmp_path_factory: pytest.TempPathFactory, quiet: None) -> dict[str, Trial]:
     """Of each kind a run to which nothing happened."""
     place = tmp_path_factory.mktemp("whole")
-    rows = [f"{len(document)}\t{document[:40]}" for document in documents[:24]]  # a number: no answer is given twice
+    # numbers to learn, so that no two answers are the same
+    rows = [f"{len(document)}\t{number} {document[:10]}" for number, document in enumerate(documents[:24])]
     (place / "train.tsv").write_text("label\ttext\n" + "\n".join(rows[:16]) + "\n", encoding="utf-8")
     (place / "dev.tsv").write_text("label\ttext\n" + "\n".join(rows[16:]) + "\n", encoding="utf-8")
     shared = ("precision=fp32", "loop.log_steps=2", "loop.save_minutes=0.0")

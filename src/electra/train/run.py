@@ -133,7 +133,9 @@ def _matching(file: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     if version != 1:
         raise ElectraError("E-M421", str(file), f"format_version {version} is not known", "use the version that wrote it")
     if recipe_fingerprint(recipe) != recipe_fingerprint(tree):
-        paths = [path for path in _differences("", recipe, tree) if path.split(".")[0] not in _FREE or path == "run.seed"]
+        paths = [
+            path for path in _differences("", recipe, tree) if path.split(".")[0] not in _FREE or path.startswith("run.seed ")
+        ]
         raise ElectraError("E-C420", str(file.parent), f"it holds a run with another recipe; different: {', '.join(paths[:6])}",
                            "give the same settings to resume, another run.dir, or run.fresh=true to replace it")  # fmt: skip
     return dict(resolved)
