@@ -160,7 +160,7 @@ def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spoil(training: Training, steps: Container[int], factor: float, begin: int = 0) -> dict[int, dict[str, Tensor]]:
-    """Multiply the loss of `steps`, of one micro-batch each, by `factor`; returned is where the weights before each are kept."""
+    """Multiply the loss of `steps`, of one micro-batch each, by `factor`; returned are the weights before each."""
     seen: dict[int, dict[str, Tensor]] = {}
 
     def act(call: int, batch: Batch, losses: Losses) -> Losses | None:
