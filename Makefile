@@ -33,3 +33,4 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python benchmarks/kill_soak.py --minutes 20

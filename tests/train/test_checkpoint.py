@@ -150,6 +150,24 @@ def test_a_broken_later_one_is_never_kept_in_place_of_a_good_one(saved: Checkpoi
     assert len(checkpoints.paths()) == keep
 
 
+def test_nothing_is_removed_before_its_successor_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed, remove = list[str](), shutil.rmtree
+
+    def watched(path: Path, **others: Any) -> None:
+        if path.name.startswith("step-"):
+            whole = [other for other in checkpoints.paths() if other > path and problem(other) is None]
+            assert len(whole) == 2
+            removed.append(path.name)
+        remove(path, **others)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    checkpoints, module = Checkpoints(tmp_path, keep=2), Tied()
+    optimizers = module.optimizers()
+    for step in range(5):
+        checkpoints.save(module, optimizers, state_at(step))
+    assert removed == [f"step-{step:08d}" for step in range(3)]
+
+
 def test_what_a_killed_process_left_is_removed(saved: Checkpoints) -> None:
     leftover = saved.directory / ".step-00000009.1.partial"
     leftover.mkdir()
