@@ -38,6 +38,7 @@ bench: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python benchmarks/kill_soak.py --minutes 20
 
 # what text/ needs, without torch, beside datatrove, whose pins are not ours
 datatrove-env: $(DATATROVE)/.installed

@@ -12,6 +12,8 @@ uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
@@ -44,7 +46,7 @@ class EventLog:
         sinks: called with every event, in order.
 
     Raises:
-        ElectraError: E-R300, the file cannot be written.
+        ElectraError: E-R300 the file cannot be written, E-R830 another process writes it.
     """
 
     def __init__(self, path: Path | None, sinks: Sequence[Sink] = ()) -> None:
@@ -55,6 +57,7 @@ class EventLog:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = path.open("ab+")
+                self._lock(path)
                 self._cut(lambda event: False)
             except OSError as error:
                 raise self._cannot_write(error) from None
@@ -93,8 +96,10 @@ class EventLog:
             raise self._cannot_write(error) from None
 
     def close(self) -> None:
+        """What could not be written was told by `emit`, and is not tried again."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
 
     def __enter__(self) -> EventLog:
@@ -118,6 +123,18 @@ class EventLog:
         if self._file.tell() > end:
             self._file.truncate(end)
             os.fsync(self._file.fileno())
+
+    def _lock(self, path: Path) -> None:
+        """One process writes a log, and so a run; the lock goes with the process. Some network file systems know none."""
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ElectraError("E-R830", str(path.parent), "another process is at work on this run",
+                               "wait until it has ended, or end it") from None  # fmt: skip
+        except OSError:
+            return
 
     def _cannot_write(self, error: OSError) -> ElectraError:
         cause = f"cannot write the event log: {error.strerror or error}"

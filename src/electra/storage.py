@@ -1,7 +1,8 @@
 """Directories that are whole or not there: what every stage writes (corpus, checkpoint, model directory).
 
 `published` yields a temporary sibling to write into, which is renamed into place when the block ends well; when it ends badly
-nothing is left, and a full disk is one clear error. `workshop` is for work of hours that goes on where it was stopped: what was
+nothing is left, and a full disk is one clear error; `clear_leftovers` tidies up behind a process that was killed. `write_whole`
+does the same for a single file. `workshop` is for work of hours that goes on where it was stopped: what was
 made until then stays. `sealed_directory` also hashes and syncs every file and lists it with its size in `manifest.json`, which
 is written last. `problem` tells whether a directory is still as it was sealed.
 """
@@ -61,6 +62,38 @@ def published(final: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Tidy up what a process left in `folder` that was killed in `published`: what stood there before goes back, if it was just
+    being replaced; the rest is removed. For a folder in which no other process is at work."""
+    for aside in folder.glob(".*.old-*"):
+        final = folder / aside.name[1:].rpartition(".old-")[0]
+        if not final.exists():
+            aside.rename(final)
+    for left in (*folder.glob(".*.old-*"), *folder.glob(".*.partial-*")):
+        shutil.rmtree(left)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Put `text` at `path` in UTF-8 (a lone surrogate as an escape). Whoever reads it, meanwhile or after a crash, finds what
+    stood there before or all of it.
+
+    Raises:
+        ElectraError: as `published`.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    return path
 
 
 @contextmanager
@@ -184,8 +217,12 @@ def read_small_json(path: Path, kind: type[T]) -> T:
 
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented UTF-8 JSON with sorted keys; a lone surrogate, which UTF-8 has no bytes for, as JSON's escape."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    path.write_text(json_text(value), encoding="utf-8", errors="backslashreplace")
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def is_full_disk(error: BaseException) -> bool:

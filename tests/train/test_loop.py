@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from electra.contracts import Batch, Losses, Noise, Objective, Padded, Phase, Term
 from electra.errors import ElectraError, ExitCode, Preempted
 from electra.events import Event, EventLog
+from electra.train import guard
 from electra.train.checkpoint import Checkpoints, own_tensors
 from electra.train.loop import LoopConfig, Span, Training, is_out_of_memory, train
 from electra.train.machine import StopFlag
@@ -122,13 +123,13 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(build: Build, factor: f
 
 
 def test_too_many_in_a_row_end_the_run(build: Build, tmp_path: Path) -> None:
-    training = build("loop.max_skipped=2", "loop.save_minutes=0.0", steps=20, micro_rows=8)
+    training = build("loop.max_skipped=2", "loop.max_rewinds=0", "loop.save_minutes=0.0", steps=20, micro_rows=8)
     training.checkpoints = Checkpoints(tmp_path, keep=1)
     events: list[Event] = []
     training.log = EventLog(None, [events.append])
     # two in a row, a good one, then only bad ones
     on_forward(training, lambda call, batch, losses: scaled(losses, math.nan) if call in (1, 2) or call > 3 else None)
-    with pytest.raises(ElectraError, match=r"E-T400 step 6: gradients were not finite 3 times in a row") as caught:
+    with pytest.raises(ElectraError, match=r"E-T400 step 6: gradients or loss were not finite 3 times in a row") as caught:
         train(training, None, StopFlag())
     assert caught.value.exit_code is ExitCode.DATA
     assert [event["step"] for event in named(events, "warning")] == [1, 2, 4, 5]
@@ -147,6 +148,125 @@ def test_a_spike_is_clipped(build: Build) -> None:
     moments = [tensor for name, tensor in training.optimizers.state_tensors().items() if name.endswith("exp_avg")]
     # the first moment after one step is .1 of the clipped gradient
     assert math.hypot(*(float(moment.norm()) for moment in moments)) == pytest.approx(0.1, rel=1e-3)
+
+
+# -- spikes, and the way back -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spike is measured by 4 updates."""
+    monkeypatch.setattr(guard, "WINDOW", 4)
+
+
+def spoil(training: Training, steps: Container[int], factor: float, begin: int = 0) -> dict[int, dict[str, Tensor]]:
+    """Multiply the loss of `steps`, of one micro-batch each, by `factor`; returned are the weights before each."""
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    def act(call: int, batch: Batch, losses: Losses) -> Losses | None:
+        seen[begin + call] = weights(training)
+        return scaled(losses, factor) if begin + call in steps else None
+
+    on_forward(training, act)
+    return seen
+
+
+def codes(events: list[Event]) -> list[tuple[str, int]]:
+    return [(event["code"], event["step"]) for event in named(events, "warning")]
+
+
+def test_a_spike_is_passed_over(build: Build, short_window: None) -> None:
+    training = build(steps=8)
+    seen = spoil(training, {6}, 1e6)
+    events = run(training)
+    assert codes(events) == [("E-T831", 6)]
+    assert "at most" in named(events, "warning")[0]["message"]
+    assert largest_difference(seen[6], seen[7]) == 0.0, "step 6 changed weights"
+    assert largest_difference(seen[5], seen[6]) > 0.0
+    assert largest_difference(seen[7], weights(training)) > 0.0, "the run went on"
+
+
+def test_without_four_updates_or_a_factor_nothing_is_a_spike(build: Build, short_window: None) -> None:
+    for settings, step in (((), 3), (("loop.spike_factor=0",), 6)):
+        training = build(*settings, steps=8)
+        spoil(training, {step}, 1e6)
+        assert codes(run(training)) == []
+
+
+def test_a_healthy_run_is_the_same_with_and_without_a_guard(build: Build, short_window: None) -> None:
+    guarded, free = build(steps=12), build("loop.spike_factor=0", steps=12)
+    assert codes(run(guarded)) == codes(run(free)) == []
+    assert largest_difference(weights(guarded), weights(free)) == 0.0
+
+
+def recovering(build: Build, directory: Path) -> Training:
+    """16 steps, each saved; after 3 bad ones it goes back."""
+    training = build("loop.max_skipped=2", "loop.save_minutes=0.0", steps=16)
+    training.checkpoints = Checkpoints(directory, keep=9)
+    return training
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1e6, "E-T831"), (math.nan, "E-T401")])
+def test_too_many_bad_steps_go_back_and_pass_the_data_over(
+    build: Build, short_window: None, tmp_path: Path, factor: float, code: str
+) -> None:
+    training = recovering(build, tmp_path)
+    seen = spoil(training, range(10, 13), factor)
+    events = run(training)
+    assert codes(events) == [(code, 10), (code, 11), ("E-T832", 12)]
+    told = named(events, "warning")[-1]["message"]
+    assert "back to the weights of step-00000006; the data of steps 6 to 12 is passed over" in told
+    assert largest_difference(seen[13], seen[6]) == 0.0
+    assert [event["step"] for event in named(events, "step")] == list(range(1, 17)), "no step is made twice"
+    other = recovering(build, tmp_path)
+    assert other.checkpoints is not None
+    [(path, state)] = [found for found in other.checkpoints.states() if found[1].step == 13]
+    other.checkpoints.load(path, other.module, other.optimizers)
+    assert largest_difference(weights(other), seen[6]) == 0.0
+    assert (state.skipped, state.guard["rewinds"]) == (0, 1)
+    train(other, state, StopFlag())
+    assert largest_difference(weights(other), weights(training)) == 0.0
+
+
+@pytest.mark.parametrize("place", [10, 11, 12, 14])
+def test_a_run_stopped_around_the_way_back_ends_as_one_that_was_not(
+    build: Build, short_window: None, tmp_path: Path, place: int
+) -> None:
+    whole, first, second = (recovering(build, tmp_path / name) for name in ("whole", "parts", "parts"))
+    spoil(whole, range(10, 13), 1e6)
+    expected, stop, events = run(whole), StopFlag(), list[Event]()
+    spoil(first, range(10, 13), 1e6)
+    on_forward(first, lambda call, batch, losses: setattr(stop, "requested", call >= place))
+    first.log = second.log = EventLog(None, [events.append])
+    with pytest.raises(Preempted):
+        train(first, None, stop)
+    assert second.checkpoints is not None
+    found = second.checkpoints.newest_state(pytest.fail)
+    assert found is not None
+    second.checkpoints.load(found[0], second.module, second.optimizers)
+    spoil(second, range(10, 13), 1e6, begin=found[1].step)
+    train(second, found[1], StopFlag())
+    assert codes(events) == codes(expected)
+    assert largest_difference(weights(second), weights(whole)) == 0.0
+
+
+def test_going_back_without_end_is_no_help(build: Build, short_window: None, tmp_path: Path) -> None:
+    training = build("loop.max_skipped=1", "loop.max_rewinds=2", "loop.save_minutes=0.0", steps=40)
+    training.checkpoints = Checkpoints(tmp_path, keep=9)
+    spoil(training, range(10, 40), 1e6)
+    with pytest.raises(ElectraError, match=r"E-T830 step 15: .*2 times in a row.*2 times back to a checkpoint did not help"):
+        run(training)
+    found = training.checkpoints.newest_state(pytest.fail)
+    assert found is not None
+    assert found[1].guard["rewinds"] == 2
+
+
+def test_without_a_checkpoint_there_is_no_way_back(build: Build, short_window: None) -> None:
+    training = build("loop.max_skipped=1", steps=40)
+    seen = spoil(training, range(10, 40), 1e6)
+    with pytest.raises(ElectraError, match=r"E-T830 step 11: .*no checkpoint to go back to"):
+        run(training)
+    assert largest_difference(seen[10], weights(training)) == 0.0
 
 
 # -- memory -------------------------------------------------------------------------------------------------------------
@@ -452,6 +572,7 @@ def test_a_stop_in_a_later_phase_waits_for_the_end_of_the_step(alternating: Trai
 
 def test_settings_out_of_range() -> None:
     wrong: list[dict[str, Any]] = [{"log_steps": 0}, {"keep": 0}, {"save_minutes": -1.0}, {"max_skipped": -1}]
+    wrong += [{"spike_factor": 1.0}, {"spike_factor": -2.0}, {"max_rewinds": -1}]
     for settings in wrong:
         with pytest.raises(ElectraError, match="E-C410"):
             LoopConfig(**settings)

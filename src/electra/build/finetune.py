@@ -42,7 +42,7 @@ from electra.objectives.latent_adversarial import LatentAdversarialConfig
 from electra.objectives.supervised import Freeze, Supervised, SupervisedConfig
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as load_predictor
-from electra.storage import write_json
+from electra.storage import json_text, write_whole
 from electra.tasks import BUILT_IN, TrainableTaskConfig, task_config
 from electra.tasks.common import EncodedExamples
 from electra.tasks.generate import Generate
@@ -187,11 +187,13 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
         setting.export(t, opened)
         if setting.dev:
             saved = load_predictor(opened.model, setting.task_name)
-            write_json(opened.directory / EVALUATION, examination(saved, setting.dev).to_json())
+            with stop.between_batches(saved.network):
+                examined = examination(saved, setting.dev)
+            write_whole(opened.directory / EVALUATION, json_text(examined.to_json()))
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
         log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
-    write_report(opened.directory)
+        write_report(opened.directory)
     return opened
 
 
@@ -265,8 +267,9 @@ class Setting:
             PhasePlan(name=name, first=number * steps, steps=steps, epochs={"examples": recipe.epochs}, need=need)
             for number, name in enumerate(recipe.run_names or [trial.span.name])
         ]
+        end = phases[-1].first + steps
         resolved = {"bf16": bf16, "micro_tokens": loader.micro_tokens, "machine": machine.describe(),
-                    "examples": self.examples, "steps": phases[-1].first + steps}  # fmt: skip
+                    "examples": self.examples, "steps": end, "fingerprints": self.fingerprints}  # fmt: skip
         beside = {"unlabelled rows": len(self.unlabelled)} if self.unlabelled else {}
         return Survey(
             data={"examples": self.examples, "rows": len(self.train), **beside, "dev examples": len(self.dev),
@@ -343,11 +346,8 @@ class Setting:
         """Figures on the development set, with what the task chooses there; a stop ends it before the next batch."""
 
         def evaluate(step: int, stop: StopFlag) -> Evaluation:
-            watch = objective.model.register_forward_pre_hook(lambda module, given: stop.check())
-            try:
+            with stop.between_batches(objective.model):
                 judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
-            finally:
-                watch.remove()
             tuned = self.task.tune(judgements)
             chosen = {} if tuned is self.task else tuned.to_json()
             return Evaluation(step=step, figures=figures(tuned, judgements), chosen=chosen)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from electra.config import STRICT
 from electra.console import ConsoleSink
 from electra.errors import ElectraError
+from electra.evaluate.report import write_report
 from electra.events import EventLog, Sink, read_events
-from electra.storage import problem
+from electra.storage import clear_leftovers, problem
 from electra.tensorboard import TensorBoardSink
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import HISTORY, LoopConfig
@@ -46,16 +47,24 @@ def uses_bf16(precision: Precision) -> bool:
 
 @contextmanager
 def logging_to(opened: Opened, console: ConsoleSink | None, settings: LoopConfig) -> Iterator[EventLog]:
-    """The event log of a run, on file, on the console, and for TensorBoard if asked for.
+    """The event log of a run, on file, on the console, and for TensorBoard if asked for. An error that ends a training (E-T...)
+    is told to it, and in a report.
 
     Raises:
-        ElectraError: E-R310 `loop.tensorboard` without its extra.
+        ElectraError: E-R310 `loop.tensorboard` without its extra, E-R830 another process is at work on the run.
     """
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(console)] if console is not None else []
         if settings.tensorboard:
             sinks.append(stack.enter_context(TensorBoardSink(opened.directory / "tensorboard")))
-        yield stack.enter_context(EventLog(opened.events, sinks))
+        log = stack.enter_context(EventLog(opened.events, sinks))
+        try:
+            yield log
+        except ElectraError as error:
+            if error.code.startswith("E-T"):
+                log.emit("stop", reason=str(error))
+                write_report(opened.directory)
+            raise
 
 
 def newest_state(
@@ -67,7 +76,8 @@ def newest_state(
         ElectraError: E-D400 the data or the tokenizer is not what the run was started with.
     """
     found = checkpoints.newest_state(report)
-    for name, value in found[1].fingerprints.items() if found else ():
+    started_with = opened.resolved.get("fingerprints", {})  # not in older runs
+    for name, value in {**started_with, **(found[1].fingerprints if found else {})}.items():
         if fingerprints.get(name) != value:
             raise ElectraError("E-D400", str(opened.directory), f"the {name} has changed since the run was started",
                                f"bring the {name} back, or start another run with another run.dir")  # fmt: skip
@@ -77,7 +87,8 @@ def newest_state(
 def restore_point(
     opened: Opened, checkpoints: Checkpoints, log: EventLog, fingerprints: dict[str, str]
 ) -> tuple[Path, State] | None:
-    """The newest good checkpoint of a run, with the log cut back to it; None = begin at step 0.
+    """The newest good checkpoint of a run, with the log cut back to it; None = begin at step 0. What a killed process left
+    half-written is removed.
 
     Raises:
         ElectraError: E-D400 the data or the tokenizer is not what the run was started with.
@@ -85,9 +96,22 @@ def restore_point(
     broken: list[str] = []
     found = newest_state(opened, checkpoints, fingerprints, broken.append)
     log.truncate_after(found[1].step if found else 0)
+    for folder in (opened.directory, opened.directory / "phases"):
+        clear_leftovers(folder)
     for message in broken:  # behind the cut, or it would take them away
         log.emit("warning", code="E-M401", message=message)
     return found
+
+
+def is_done(end: int, model: Path, found: tuple[Path, State] | None) -> bool:
+    """Whether a phase was trained to step `end`, and its `model`, where the run still needs it, is as it was written.
+
+    Args:
+        found: the checkpoint to go on from; one behind `end` needs no model of an earlier phase.
+    """
+    if found is None or found[1].step < end:
+        return False
+    return found[1].step > end or problem(model) is None
 
 
 def recent_steps(opened: Opened) -> deque[dict[str, Any]]:

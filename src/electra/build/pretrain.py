@@ -29,7 +29,7 @@ from electra.build.networks import (
     require_first_model,
     resolve_encoder,
 )
-from electra.build.parts import Precision, logging_to, recent_steps, restore_point, uses_bf16
+from electra.build.parts import Precision, is_done, logging_to, recent_steps, restore_point, uses_bf16
 from electra.config import STRICT, DefaultType, fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.data.loader import PretrainLoader
@@ -168,11 +168,11 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
         found = restore_point(opened, checkpoints, log, setting.fingerprints)
         run.announce(log, found)
         for index, span in enumerate(run.spans):
-            if found is None or found[1].step < span.end or not run.exported(index).is_dir():
+            if not is_done(span.end, run.exported(index), found):
                 run.run_phase(index, checkpoints, log, stop, found)
         last = recent_steps(opened)[-1]
         log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
-    write_report(opened.directory)
+        write_report(opened.directory)
     return opened.model
 
 
@@ -239,6 +239,7 @@ class Setting:
             "tokenizer": self.tokenizer.fingerprint,
             "unigram_entropy": self.corpora.unigram_entropy(),
             "machine": machine.describe(),
+            "fingerprints": self.fingerprints,
         }  # fmt: skip
         return Survey(
             data=self.corpora.counts(),

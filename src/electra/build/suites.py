@@ -26,7 +26,7 @@ from electra.console import ConsoleSink
 from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file
 from electra.metrics import spread
-from electra.storage import file_hash, write_json
+from electra.storage import file_hash, json_text, write_whole
 from electra.train.run import RunConfig, recipe_fingerprint
 
 TABLE = "suite.json"
@@ -124,7 +124,7 @@ def run_suite(model: Path, suite: str, assignments: Sequence[str], console: Cons
     for run in runs:
         done.append(earlier.get(run.key) or _score(run, console))
         table = {"suite": path.stem, "model": str(model), "tasks": _table(done, tasks), "runs": done}
-        write_json(file, table)
+        write_whole(file, json_text(table))
     return table
 
 

@@ -31,7 +31,7 @@ from electra.errors import Preempted
 from electra.evaluate.report import write_report
 from electra.events import EventLog, read_events
 from electra.metrics import spread
-from electra.storage import MANIFEST, problem, read_manifest, sealed_directory, write_json
+from electra.storage import MANIFEST, clear_leftovers, json_text, problem, read_manifest, sealed_directory, write_whole
 from electra.train import machine
 from electra.train.machine import StopFlag
 from electra.train.run import Opened, RunConfig, open_run, run_to_resume
@@ -114,6 +114,7 @@ class _Runs:
         recipe, seeds = self.recipe, self.recipe.all_seeds
         self.opened.events.unlink(missing_ok=True)  # it is told anew from the logs of the runs
         with self._logging() as log, self.stop:
+            clear_leftovers(self.opened.directory)
             resolved = self.opened.resolved
             precision = "bf16" if resolved["bf16"] else "fp32"
             log.emit(
@@ -196,7 +197,7 @@ class _Runs:
             "model": chosen.name,
         }
         self._publish(chosen)
-        write_json(self.opened.directory / SUMMARY, _strict(summary))
+        write_whole(self.opened.directory / SUMMARY, json_text(_strict(summary)))
         log.emit("summary", **summary)
         with self.console or contextlib.nullcontext():
             kept = {"run": chosen.name, "step": chosen.best.step, "figures": chosen.best.figures}

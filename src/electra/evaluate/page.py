@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from electra.storage import write_whole
+
 
 def page(title: str, body: str) -> str:
     """A whole document with its style; its policy forbids the browser to load anything."""
@@ -17,9 +19,7 @@ def page(title: str, body: str) -> str:
 
 def write_page(html: str, path: Path) -> Path:
     """Put a page at `path`, as a whole: who looks at it meanwhile sees the old one."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(html, encoding="utf-8", errors="backslashreplace")
-    return unfinished.replace(path)
+    return write_whole(path, html)
 
 
 def picture(title: str, svg: str) -> str:

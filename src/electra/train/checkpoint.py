@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from electra.errors import ElectraError
 from electra.storage import problem, sealed_directory, write_json
 from electra.train.optim import Optimizers
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: those that are read: in 1 there is no `guard`
+_KNOWN = (1, 2)
 _PREFIX = "step-"
 
 
@@ -36,7 +38,8 @@ class State:
         phase: name of the phase that step belongs to.
         fingerprints: of recipe, corpus and tokenizer; compared at resume.
         window: totals and tokens since the last log line, so that a resumed log equals an uninterrupted one.
-        skipped: steps in a row whose gradients were not finite.
+        skipped: steps in a row whose updates were not made.
+        guard: what further updates are judged by; see `guard.Guard`.
     """
 
     step: int
@@ -44,6 +47,7 @@ class State:
     fingerprints: Mapping[str, str]
     window: Mapping[str, Any]
     skipped: int = 0
+    guard: Mapping[str, Any] = field(default_factory=dict)
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -107,17 +111,22 @@ class Checkpoints:
         Raises:
             ElectraError: E-M400 it was written in a format that is not known here.
         """
+        return next(self.states(report), None)
+
+    def states(self, report: Callable[[str], None] = lambda damage: None) -> Iterator[tuple[Path, State]]:
+        """The checkpoints whose files are all as they were written, newest first; as in `newest_state`."""
         for path in reversed(self.paths()):
             damage = problem(path)
-            if damage is None:
-                stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
-                version = stored.pop("format_version")
-                if version != FORMAT_VERSION:
-                    raise ElectraError("E-M400", str(path), f"its format_version {version} is not known here, only "
-                                       f"{FORMAT_VERSION}", "resume with the version of electra that wrote it")  # fmt: skip
-                return path, State(**stored)
-            report(f"checkpoint {path.name} is broken and was passed over: {damage}")
-        return None
+            if damage is not None:
+                report(f"checkpoint {path.name} is broken and was passed over: {damage}")
+                continue
+            stored = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            version = stored.pop("format_version")
+            if version not in _KNOWN:
+                known = " and ".join(map(str, _KNOWN))
+                raise ElectraError("E-M400", str(path), f"its format_version {version} is not known here, only {known}",
+                                   "resume with the version of electra that wrote it")  # fmt: skip
+            yield path, State(**stored)
 
     def load(self, path: Path, objective: nn.Module, optimizers: Optimizers) -> None:
         """Fill `objective` and `optimizers` in place.

@@ -12,7 +12,6 @@ was stopped and resumed equals one that was not, bit by bit.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ from electra.dist import fold_seed, rank, sum_counts, sum_over_ranks, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import EventLog
 from electra.train.checkpoint import Checkpoints, State
+from electra.train.guard import Fault, Guard, measures, way_back
 from electra.train.machine import StopFlag
 from electra.train.optim import Optimizers
 from electra.train.selection import Evaluation, best, since_best
@@ -35,6 +35,8 @@ from electra.train.verdicts import judge
 
 Totals = dict[str, Tensor]
 
+#: the name of what is differentiated, among the totals of a step
+_LOSS = ""
 #: how many step events a verdict may look back on
 HISTORY = 200
 
@@ -47,7 +49,10 @@ class LoopConfig:
         log_steps: steps between two log lines.
         save_minutes: wall-clock minutes between two checkpoints; the end of a phase and a signal always save.
         keep: checkpoints kept.
-        max_skipped: steps in a row with non-finite gradients that are skipped before the run stops.
+        max_skipped: bad steps in a row whose updates are skipped before the run goes back to a checkpoint; see `guard`.
+        spike_factor: a step is bad if its loss or a gradient norm is not finite, or more than this times the largest of the
+            last 100 updates; 0 = only if not finite.
+        max_rewinds: how often a run may go back before it stops instead.
         tensorboard: also write the figures as event files for TensorBoard (extra `tensorboard`).
     """
 
@@ -56,11 +61,16 @@ class LoopConfig:
     save_minutes: float = 10.0
     keep: int = 2
     max_skipped: int = 3
+    spike_factor: float = 10.0
+    max_rewinds: int = 3
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.log_steps < 1 or self.keep < 1 or self.save_minutes < 0 or self.max_skipped < 0:
             raise ElectraError("E-C410", "loop", "log_steps and keep are at least 1, the others at least 0", "raise them")
+        if self.max_rewinds < 0 or not (self.spike_factor == 0 or self.spike_factor > 1):
+            raise ElectraError("E-C410", "loop", f"max_rewinds {self.max_rewinds}, spike_factor {self.spike_factor}",
+                               "give 0 or more rewinds, and a factor above 1, such as 10, or 0 to turn it off")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +114,7 @@ class Training:
             stop is asked for meanwhile.
         patience: evaluations in a row without a better one after which the run ends; None = never.
         evaluations: those made so far.
+        guard: judges every update; `train` sets it to what the state says.
     """
 
     objective: ObjectiveModule
@@ -124,6 +135,7 @@ class Training:
     evaluate_steps: int = 0
     patience: int | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
+    guard: Guard = field(default_factory=Guard)
 
     @property
     def module(self) -> nn.Module:
@@ -186,46 +198,50 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
 
     Raises:
         Preempted: a signal came; the start of the unfinished step is saved, an unfinished evaluation will be made anew.
-        ElectraError: E-T400 when gradients stayed non-finite; E-R240 when one row does not fit into memory.
+        ElectraError: E-T400, E-T830 when steps stayed bad and no way back helped; E-R240 when one row does not fit into memory.
     """
     t, span, meter = training, training.span, _Meter.of(state.window) if state else _Meter()
-    skipped, begin = (state.skipped, state.step) if state else (0, span.first)
-    _evaluate(t, meter, begin, skipped, stop)  # it may have been interrupted
+    t.guard, begin = Guard.of(state), state.step if state else span.first
+    _evaluate(t, meter, begin, stop)  # it may have been interrupted
     t.module.train()
     for step in range(begin, begin if t.settled else span.end):
         norms: dict[str, float] = {}
         step_totals: Totals = {}
+        fault: Fault | None = None
         for phase in t.objective.phases(step - span.first, span.steps):
             sums = _accumulate(t, step, phase, stop, may_stop=not norms)
             if sums is None:
-                raise _preempted(t, meter, step, skipped)
+                raise _preempted(t, meter, step)
             meter.tokens += sums.counts.get("tokens", 0.0)
-            norms |= {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
-            if not all(map(math.isfinite, norms.values())):
+            own = {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
+            norms |= own
+            seen = measures(phase.name, sums.loss, own)
+            fault = t.guard.fault(seen, t.settings.spike_factor)
+            if fault is not None:
                 break
             t.optimizers.step(phase.networks, step - span.first)
+            t.guard.made(seen)
             step_totals |= sums.totals
         else:
             t.objective.updated()
-            skipped = 0
+            t.guard.skipped = 0
             meter.add(step_totals)
         meter.norms |= norms
-        if not all(map(math.isfinite, norms.values())):
-            skipped = _skip(t, step, norms, skipped)
+        rewound = fault is not None and _skip(t, step, fault)
         done = step + 1
         may_end = done == span.end or (t.patience is not None and t.evaluates_after(done))
         if done % t.settings.log_steps == 0 or may_end:
             _log(t, meter, done)
-        better = _evaluate(t, meter, done, skipped, stop)
+        better = _evaluate(t, meter, done, stop)
         late = time.perf_counter() - meter.saved > 60 * t.settings.save_minutes
-        if late or better or t.settled or done == span.end:
-            _save(t, meter, done, skipped)
+        if late or better or rewound or t.settled or done == span.end:
+            _save(t, meter, done)
         if t.settled and done < span.end:
             t.log.emit("settled", step=done, evaluations=t.patience)
             break
 
 
-def _evaluate(t: Training, meter: _Meter, done: int, skipped: int, stop: StopFlag) -> bool:
+def _evaluate(t: Training, meter: _Meter, done: int, stop: StopFlag) -> bool:
     """Evaluate if it is due after `done` steps and was not done; whether that was the best so far.
 
     Raises:
@@ -237,7 +253,7 @@ def _evaluate(t: Training, meter: _Meter, done: int, skipped: int, stop: StopFla
     try:
         found = t.evaluate(done, stop)
     except Preempted:
-        raise _preempted(t, meter, done, skipped) from None
+        raise _preempted(t, meter, done) from None
     t.evaluations.append(found)
     better = best(t.evaluations) is found
     chosen = {"chosen": found.chosen} if found.chosen else {}
@@ -248,9 +264,9 @@ def _evaluate(t: Training, meter: _Meter, done: int, skipped: int, stop: StopFla
     return better
 
 
-def _preempted(t: Training, meter: _Meter, step: int, skipped: int) -> Preempted:
+def _preempted(t: Training, meter: _Meter, step: int) -> Preempted:
     """What is raised when the run stops at the start of `step`, with the state saved."""
-    _save(t, meter, step, skipped)
+    _save(t, meter, step)
     t.log.emit("stop", step=step, reason="signal")
     return Preempted()
 
@@ -259,6 +275,7 @@ def _preempted(t: Training, meter: _Meter, step: int, skipped: int) -> Preempted
 class _Sums:
     totals: Totals
     counts: dict[str, float]
+    loss: float
 
 
 def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: bool) -> _Sums | None:
@@ -269,16 +286,20 @@ def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: 
         counts = sum_counts({name: sum(batch.counts.get(name, 0.0) for batch, _ in micro_batches) for name in names})
         totals: Totals = {}
         try:
+            loss = torch.zeros((), device=t.device)
             for number, (batch, noise) in enumerate(micro_batches):
                 if stop.requested and may_stop:
                     t.optimizers.zero_grad()
                     return None
                 torch.manual_seed(fold_seed(t.seed, step, phase.name, rank(), number))
                 losses = forward(t, batch, noise, phase)
-                sum_of_terms(losses, counts).backward()  # type: ignore[no-untyped-call]
+                share = sum_of_terms(losses, counts)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
                 for name, tensor in losses.totals.items():
                     totals[name] = totals[name] + tensor.detach() if name in totals else tensor.detach()
-            return _Sums(totals=sum_over_ranks(totals), counts=counts)
+            summed = sum_over_ranks({**totals, _LOSS: loss})
+            return _Sums(loss=float(summed.pop(_LOSS)), totals=summed, counts=counts)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -304,15 +325,34 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _skip(t: Training, step: int, norms: Mapping[str, float], skipped: int) -> int:
-    """Drop an update whose gradients are not finite; too many in a row end the run, before any weight was touched."""
+def _skip(t: Training, step: int, fault: Fault) -> bool:
+    """Leave out the update of a bad step; after too many in a row, go back to good weights. Whether that was done.
+
+    Raises:
+        ElectraError: E-T400, E-T830 there is no way back, or it was gone too often; no weight was touched.
+    """
+    guard, settings = t.guard, t.settings
     t.optimizers.zero_grad()
-    bad = ", ".join(f"{name} {norm}" for name, norm in norms.items() if not math.isfinite(norm))
-    if skipped + 1 > t.settings.max_skipped:
-        raise ElectraError("E-T400", f"step {step}", f"gradients were not finite {skipped + 1} times in a row ({bad})",
-                           "lower optimizer.lr or set precision=fp32; the last checkpoint is intact")  # fmt: skip
-    t.log.emit("warning", code="E-T401", step=step, message=f"update skipped: gradient norm not finite ({bad})")
-    return skipped + 1
+    guard.skipped += 1
+    if guard.skipped <= settings.max_skipped:
+        t.log.emit("warning", code=fault.skipped, step=step, message=f"update skipped: {fault.kind} ({fault.measure})")
+        return False
+    first_bad = step + 1 - guard.skipped
+    found = way_back(t.checkpoints, t.span.name, first_bad) if t.checkpoints and guard.rewinds < settings.max_rewinds else None
+    if t.checkpoints is None or found is None:
+        why = f"{guard.rewinds} times back to a checkpoint did not help" if guard.rewinds else "no checkpoint to go back to"
+        told = f"{fault.kind} {guard.skipped} times in a row ({fault.measure}); {why}"
+        raise ElectraError(
+            fault.stopped, f"step {step}", told, "lower optimizer.lr or set precision=fp32; the last checkpoint is intact"
+        )
+    path, state = found
+    t.checkpoints.load(path, t.module, t.optimizers)
+    guard.recall(state)
+    guard.skipped, guard.rewinds = 0, guard.rewinds + 1
+    t.log.emit("warning", code="E-T832", step=step, message=f"{fault.kind} {settings.max_skipped + 1} times in a row "
+               f"({fault.measure}): back to the weights of {path.name}; the data of steps {state.step} to {step} is passed "
+               "over; bitwise equality with a run that saved at other moments ends here")  # fmt: skip
+    return True
 
 
 def _log(t: Training, meter: _Meter, done: int) -> None:
@@ -338,11 +378,12 @@ def _log(t: Training, meter: _Meter, done: int) -> None:
     meter.restart()
 
 
-def _save(t: Training, meter: _Meter, step: int, skipped: int) -> None:
+def _save(t: Training, meter: _Meter, step: int) -> None:
     began = time.perf_counter()
     if rank() == 0 and t.checkpoints is not None:
         t.log.sync()  # a resumed run reads its evaluations up to this step there
-        state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(), skipped=skipped)
+        state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(),
+                      skipped=t.guard.skipped, guard=t.guard.to_json())  # fmt: skip
         path = t.checkpoints.save(t.module, t.optimizers, state, t.best_step)
         t.log.emit("checkpoint", step=step, path=path.name, seconds=round(time.perf_counter() - began, 3))
     meter.saved = time.perf_counter()

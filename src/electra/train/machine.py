@@ -10,10 +10,13 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
+from torch import nn
 
 from electra.cores import available_cores
 from electra.errors import Preempted
@@ -158,6 +161,15 @@ class StopFlag:
         """Raises `Preempted` if a stop was asked for: where the work that is left half done is made anew."""
         if self.requested:
             raise Preempted
+
+    @contextmanager
+    def between_batches(self, network: nn.Module) -> Iterator[None]:
+        """A stop that is asked for raises `Preempted` before the next batch goes through `network`."""
+        watch = network.register_forward_pre_hook(lambda module, given: self.check())
+        try:
+            yield
+        finally:
+            watch.remove()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

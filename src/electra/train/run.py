@@ -16,7 +16,7 @@ from typing import Any
 
 from electra.config import STRICT, fingerprint
 from electra.errors import ElectraError
-from electra.storage import write_json
+from electra.storage import json_text, write_whole
 
 RECIPE_FILE = "recipe.json"
 #: Settings of a recipe that say where and how often, not what is learnt: they may differ at a resume.
@@ -84,18 +84,12 @@ def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], d
     if (found := run_to_resume(config, tree)) is not None:
         return found
     resolved = resolve()  # before anything is removed: most of what can go wrong goes wrong here
-    partial = _partial(directory)
     for name in reversed(_OURS):  # the recipe last: until then the directory is known as a run
         for path in directory.glob(name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     directory.mkdir(parents=True, exist_ok=True)
-    try:  # as a whole or not at all, for this file makes the directory a run
-        write_json(
-            partial, {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)}
-        )
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    stored = {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)}
+    write_whole(file, json_text(stored))  # it makes the directory a run
     return Opened(directory=directory, resolved=resolved, resuming=False)
 
 
@@ -110,17 +104,12 @@ def run_to_resume(config: RunConfig, tree: Mapping[str, Any]) -> Opened | None:
         return Opened(directory=directory, resolved=_matching(file, tree), resuming=True)
     if directory.exists() and not directory.is_dir():
         raise ElectraError("E-C421", str(directory), "is a file, not a directory", "choose another run.dir")
-    partial = _partial(directory)
-    if not file.is_file() and directory.is_dir() and any(path != partial for path in directory.iterdir()):
+    partial = f".{RECIPE_FILE}.partial"  # of a start that was killed
+    if not file.is_file() and directory.is_dir() and any(path.name != partial for path in directory.iterdir()):
         raise ElectraError("E-C421", str(directory), "the directory is not empty and holds no run",
                            "choose another run.dir, or empty it")  # fmt: skip
     _refuse_own_source(directory, (tree.get("init") or {}).get("from"))
     return None
-
-
-def _partial(directory: Path) -> Path:
-    """Where the recipe is written before it is put into place."""
-    return directory / f".{RECIPE_FILE}.partial"
 
 
 def _refuse_own_source(directory: Path, source: str | None) -> None:
@@ -144,7 +133,9 @@ def _matching(file: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     if version != 1:
         raise ElectraError("E-M421", str(file), f"format_version {version} is not known", "use the version that wrote it")
     if recipe_fingerprint(recipe) != recipe_fingerprint(tree):
-        paths = [path for path in _differences("", recipe, tree) if path.split(".")[0] not in _FREE or path == "run.seed"]
+        paths = [
+            path for path in _differences("", recipe, tree) if path.split(".")[0] not in _FREE or path.startswith("run.seed ")
+        ]
         raise ElectraError("E-C420", str(file.parent), f"it holds a run with another recipe; different: {', '.join(paths[:6])}",
                            "give the same settings to resume, another run.dir, or run.fresh=true to replace it")  # fmt: skip
     return dict(resolved)
