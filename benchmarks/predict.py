@@ -197,14 +197,13 @@ def _onnxruntime(path: Path, batch: int) -> Callable[[list[str]], object]:
 
 
 def worker(side: str, path: Path, data: Path, count: int) -> None:
-    """Turns of so many passes over all texts; below 0: of so many single requests."""
+    """Turns of so many passes over all texts, and then of single requests."""
     texts, answer = texts_of(data, count), answers(side, path)
     answer(texts[:32])
 
     def take(steps: int) -> list[float]:
         taken = []
-        for number in range(abs(steps)):
-            asked = texts if steps > 0 else [texts[number % len(texts)]]
+        for asked in [*[texts] * steps, *([text] for text in texts[: SINGLES + 1])]:
             began = time.perf_counter()
             answer(asked)
             taken.append(time.perf_counter() - began)
@@ -224,17 +223,16 @@ def measure(arm: str, given: argparse.Namespace) -> dict[str, Any]:
         subprocess.run([sys.executable, __file__, str(given.data), str(given.work), "--graph", str(path)], check=True)
     sides = [side for side in SIDES[task_name] if side != "ours-int8" or why_not is None]
     workers = [(given.data, given.work, "--worker", side, "--model", path, "--texts", count) for side in sides]
-    together = take_turns(__file__, workers, given.rounds, 2)
-    singles = take_turns(__file__, workers, given.rounds, -1 - SINGLES)
+    turns = take_turns(__file__, workers, given.rounds, 2)  # the first pass of a turn is left out there
     tokens = _tokens(path, texts_of(given.data, count))
     found: dict[str, dict[str, Any]] = {}
-    for side, many, one in zip(sides, together, singles, strict=True):
-        seconds = statistics.median(step for steps in many.rounds for step in steps)
-        waits = sorted(1000 * step for steps in one.rounds for step in steps)
+    for side, taken in zip(sides, turns, strict=True):
+        seconds = statistics.median(steps[0] for steps in taken.rounds)
+        waits = sorted(1000 * step for steps in taken.rounds for step in steps[2:])
         found[side] = {
             "texts_per_second": round(count / seconds, 1), "tokens_per_second": round(tokens / seconds),
             "p50_ms": round(statistics.median(waits), 2), "p99_ms": round(waits[int(0.99 * (len(waits) - 1))], 2),
-            "peak_mb": many.peak_mb,
+            "peak_mb": taken.peak_mb,
         }  # fmt: skip
     return {"arm": arm, "date": datetime.date.today().isoformat(), "texts": count, "tokens": tokens, "rounds": given.rounds,
             "machine": _machine(), "left_out": [] if why_not is None else [why_not], "sides": against(found)}  # fmt: skip
