@@ -163,7 +163,7 @@ class FillMaskNetwork(nn.Module):
         self.encoder = encoder
         self.head = head
         self.mask_id = mask_id
-        self.top_k = top_k
+        self.top_k = min(top_k, encoder.config.vocab_size)
 
     def forward(self, batch: Batch) -> Tensor:
         masked = batch.tokens == self.mask_id
@@ -175,11 +175,11 @@ class FillMaskNetwork(nn.Module):
 
 def best_tokens(logits: Tensor, masked: Tensor, top_k: int) -> Tensor:
     """What `FillMaskNetwork` returns, from logits [..., V] at all positions and which of them are masked, bool [...]."""
-    return _placed(_best(logits[masked], top_k), masked)
+    return _placed(_best(logits[masked], min(top_k, logits.shape[-1])), masked)
 
 
 def _best(logits_MV: Tensor, top_k: int) -> Tensor:
-    probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(min(top_k, logits_MV.shape[1]), dim=-1)
+    probability_MK, token_MK = torch.softmax(logits_MV.float(), dim=-1).topk(top_k, dim=-1)
     return torch.stack([probability_MK, token_MK.to(probability_MK.dtype)], dim=-1)
 
 
