@@ -2,12 +2,12 @@
 
     python benchmarks/serve.py MODEL_DIR TEXTS [--part NAME ...] [--seconds S] [--overload S] [--connections N] [--short]
 
-MODEL_DIR is a fine-tuned classifier, TEXTS a file with a text a line (column 1 of a table will do). Load comes from `wrk` on
-loopback, requests of 8 texts. Parts, one JSON each in benchmarks/results/serve/; one that is there is skipped:
+MODEL_DIR is a fine-tuned classifier, TEXTS a file with a text a line, or a table whose first column has them. Load comes from
+`wrk` on loopback, requests of 8 texts. Parts, one JSON each in benchmarks/results/serve/; one that is there is skipped:
 
     throughput   texts/s of saturating load against the predictor's own over the same texts, in turns, medians of 3
     latency      p99 at half of that load against the median of single requests one after the other
-    overload     connections that offer ten times as many requests as may wait, for two minutes: statuses, memory each second
+    overload     ten times as many connections as requests may wait, for two minutes: statuses, memory of every second
     dribble      1,000 connections that send a byte a second: latency of others beside them, against that without
     ending       SIGTERM under load, 10 times: requests that were sent and have no answer
     start        seconds to ready beyond `import torch`; memory of one, two and three models beside the size of their weights
@@ -177,7 +177,7 @@ class Bench:
         }
 
     def latency(self) -> dict[str, Any]:
-        """Half load: requests at the times of a clock, each on one of many connections, answered or not."""
+        """Half load: requests at the times of a clock, whether or not others have been answered."""
         with self._server() as server:
             single(server, self.bodies, 20)
             alone = single(server, self.bodies, 200 if not self.args.short else 20)

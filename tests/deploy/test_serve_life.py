@@ -61,6 +61,12 @@ def test_mistakes_of_the_command_line_are_told_before_a_model_is_loaded(
         verb(["model"], host="127.0.0.1", port=0, api_key_file=None, allow_host=None, timeout=30, queue=1)
 
 
+def test_answers_are_sent_at_once() -> None:
+    """asyncio sets TCP_NODELAY where a socket is said to be TCP's; without it each answer waits for an acknowledgement."""
+    with server_module.take(ServeSettings(port=0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_models_have_names(model_dirs: dict[str, Path], tmp_path: Path) -> None:
     assert named("runs/sst2/model")[0] == "sst2"
     assert named("runs/sst2")[0] == "sst2"

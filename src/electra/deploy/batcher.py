@@ -183,19 +183,23 @@ class Batcher:
 
     # -- in the event loop ----------------------------------------------------------------------------------------------
 
-    def admit(self, lane: str, tokens: int, seconds: float) -> Ticket:
-        """Let a request in, whose tokens are estimated and which has `seconds` left.
+    def check_room(self, seconds: float) -> None:
+        """Refuse a request that has `seconds` where too much waits.
 
         Raises:
             Refusal: 429 with `Retry-After`: too many requests or tokens wait, or for longer than it has.
         """
+        requests, _, waiting = self.waiting
+        wait = sum(one.tokens / one.speed for one in self._lanes.values() if one.speed)
+        if requests >= self._most or waiting >= QUEUED_TOKENS or wait > seconds:
+            self._counters.add("electra_refused_total")
+            raise Refusal(429, "E-S746", f"{requests} requests with about {waiting} tokens wait", "ask again later",
+                          headers={"Retry-After": str(min(60, max(1, math.ceil(wait))))})  # fmt: skip
+
+    def admit(self, lane: str, tokens: int, seconds: float) -> Ticket:
+        """Let a request in, whose tokens are estimated. Raises Refusal 429, see `check_room`."""
         with self._changed:
-            requests, _, waiting = self.waiting
-            wait = sum(one.tokens / one.speed for one in self._lanes.values() if one.speed)
-            if requests >= self._most or waiting >= QUEUED_TOKENS or wait > seconds:
-                self._counters.add("electra_refused_total")
-                raise Refusal(429, "E-S746", f"{requests} requests with about {waiting} tokens wait", "ask again later",
-                              headers={"Retry-After": str(min(60, max(1, math.ceil(wait))))})  # fmt: skip
+            self.check_room(seconds)
             self._requests += 1
         return Ticket(self, lane, tokens)
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from electra.deploy.refusal import Refusal
 from electra.deploy.service import Gone, Service
-from electra.deploy.settings import BODY_BYTES, BODY_SECONDS, DISCARDED_BYTES
+from electra.deploy.settings import BODY_BYTES, BODY_SECONDS, DISCARDED_BYTES, REFUSED_SECONDS
 
 #: what anybody may read: whether the server lives, and the page, which holds nothing of the models
 _OPEN = ("/livez", "/readyz", "/", "/web/")
@@ -67,9 +67,13 @@ class Gate:
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers)
+            if scope["method"] == "POST":  # before anything of it is read: to refuse must cost little
+                self.service.batcher.check_room(self.service.settings.timeout)
             body = await self._body(scope, headers, receive)
             await self.app(scope, _again(body, receive), reply)
         except Refusal as refusal:
+            if refusal.status_code == 429:
+                await asyncio.sleep(REFUSED_SECONDS)  # who asks again at once, and again, may not take the processor
             if not reply.started:
                 await refusal.response()(scope, receive, reply)
         except Gone:

@@ -27,6 +27,8 @@ QUEUED_TOKENS = 1 << 16
 TURN_TOKENS, TURN_SECONDS = 8192, 0.05
 #: seconds a request's head may take, from the connection or the answer before; seconds of its body, of an unread answer
 IDLE_SECONDS, BODY_SECONDS, UNREAD_SECONDS = 15.0, 10.0, 30.0
+#: seconds after which a client is told that the server is full
+REFUSED_SECONDS = 0.1
 #: bytes of a request's head
 HEAD_BYTES = 16_384
 #: connections at most; above, the one that has been silent longest is closed
