@@ -15,8 +15,6 @@ from types import FrameType, TracebackType
 
 import torch
 
-from electra.errors import Preempted
-
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,6 +124,9 @@ def _page_cache(stat: Path) -> int:
 class StopFlag:
     """Turns the first SIGTERM or SIGINT into a wish that the loop reads, and the second into an end at once.
 
+    Under torchrun a second signal changes nothing: it passes on those that the same user or scheduler has sent to this process
+    already, and ends by SIGKILL whatever does not stop in time.
+
     with StopFlag() as stop:
         while not stop.requested: ...
     """
@@ -143,13 +144,8 @@ class StopFlag:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned is what it takes
 
-    def check(self) -> None:
-        """Raises `Preempted` if a stop was asked for: where the work that is left half done is made anew."""
-        if self.requested:
-            raise Preempted
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and "TORCHELASTIC_RUN_ID" not in os.environ:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.requested = True
