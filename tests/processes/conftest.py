@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import runpy
 import socket
 from collections.abc import Callable
@@ -21,7 +20,8 @@ CHILD = Path(__file__).parents[1] / "resume" / "child.py"
 @pytest.fixture(scope="session")
 def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["electra.cli", "electra.build.pretrain", "electra.build.sweep", "torch.distributed.fsdp"])
+    ours = ["electra.cli", "electra.build.pretrain", "electra.build.sweep"]
+    context.set_forkserver_preload([*ours, "torch.distributed.fsdp", "torch._dynamo", "rich.console", "rich.text"])
     return context
 
 
@@ -81,7 +81,7 @@ class Group:
 
     def electra(self, argv: list[str], size: int, moments: dict[int, list[Any]] | None = None) -> list[int]:
         """Run the command line in `size` processes; `moments` are those of resume/child.py, by rank."""
-        given = {"argv": argv, "threads": 1, "file_limit": -1, "moments": []}
+        given = {"argv": argv, "threads": 1, "file_limit": -1, "moments": [], "no_dropout": ["electra.models.heads"]}
         return self.start(CHILD, given, size, {rank: {"moments": each} for rank, each in (moments or {}).items()})
 
     def log(self, rank: int) -> Path:
@@ -106,6 +106,3 @@ def events_of(run: Path, name: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def events() -> Callable[[Path, str], list[dict[str, Any]]]:
     return events_of
-
-
-os.environ.pop("WORLD_SIZE", None)

@@ -5,8 +5,8 @@ phase are summed over the processes, once, and each makes the same update. What 
 phases, tied tables and shares of any length need no care; a network that no process has touched stays untouched.
 
 `Shards` (`fsdp2`, torch's `fully_shard`): a process holds a part of each tensor, of its gradient and of its optimiser
-state. A layer is gathered when it is run and let go behind it; what lies outside of layers (tables, which networks may share, and
-heads) is gathered once for a micro-batch. Gradients stay whole until the last micro-batch of a phase, which scatters them.
+state. A layer is gathered when it is run and let go behind it; what lies outside of layers (tables, which networks may share,
+and heads) is gathered once for a micro-batch. Gradients stay whole until the last micro-batch of a phase, which scatters them.
 
 Losses are divided by global counts before the backward pass, so gradients are summed, not averaged (decision 0080).
 """
