@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from electra.cli_generate import generate
 from electra.cli_predict import evaluate, predict, search, summarize
 from electra.cli_score import score
 from electra.cli_text import corpus_app, tokenizer_app
-from electra.errors import ElectraError, ExitCode, Preempted
+from electra.errors import ElectraError, ExitCode, Preempted, RelayedError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
@@ -197,7 +198,8 @@ def _split(settings: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 
 def _say_where(model: Path) -> None:
-    typer.echo(f"model: {model}\nreport: {model.parent / 'report.html'}")
+    if not _rank():
+        typer.echo(f"model: {model}\nreport: {model.parent / 'report.html'}")
 
 
 def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
@@ -211,8 +213,15 @@ def _serve(draw: Callable[[], str], runs: Sequence[Path], port: int) -> None:
             server.serve_forever()
 
 
+def _rank() -> int:
+    """The number of this process among those that a launcher has started; the first one speaks for all."""
+    number = os.environ.get("RANK", "0")
+    return int(number) if number.isdecimal() else 0
+
+
 def _fail(error: ElectraError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    if not isinstance(error, RelayedError):  # the process that raised it says it
+        print(f"{f'process {_rank()}: ' if _rank() else ''}error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 
@@ -229,7 +238,8 @@ def main() -> NoReturn:
             raise
         _fail(error)
     except Preempted:
-        print("stopped; the state is saved: run the same command again to go on", file=sys.stderr)
+        if not _rank():
+            print("stopped; the state is saved: run the same command again to go on", file=sys.stderr)
         sys.exit(ExitCode.PREEMPTED)
     except Exception as error:
         if _debug:

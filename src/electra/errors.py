@@ -55,5 +55,9 @@ class ElectraError(Exception):
         return _EXIT_CODE_OF_LETTER[self.code[2]]
 
 
+class RelayedError(ElectraError):
+    """What another process of the run has raised, and says; it ends this one with the same code."""
+
+
 class Preempted(Exception):
     """The run was asked to stop, saved the start of its unfinished step and can be resumed (exit code 75)."""

@@ -1,8 +1,9 @@
-"""Runs the command line in a forked child that sends itself signals at chosen calls; started by test_resume.py.
+"""Runs the command line in a forked child that sends itself signals at chosen calls; for tests of resuming and of groups.
 
-Given as the global GIVEN: `argv` (after `electra`), `threads`, `log` (file for what it prints), `file_limit` (bytes that a file
-may have; -1 = any number) and `moments`: (module, dotted name, number of the call, signals). A moment is deterministic where
-a parent that watches a log would only come close.
+Given as the global GIVEN: `argv` (after `electra`), `environment` (variables to set), `threads`, `log` (file for what it
+prints), `file_limit` (bytes that a file may have; -1 = any number) and `moments`: (module, dotted name, number of the call,
+signals). A moment is deterministic where a parent that watches a log would only come close. In modules of `no_dropout` (where
+given) nothing is dropped.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ def arm(module: str, name: str, call: int, signals: list[int]) -> None:
     setattr(owner, attribute, counted)
 
 
+os.environ |= given.get("environment", {})
 torch.set_num_threads(given["threads"])
 resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_limit"], resource.RLIM_INFINITY))
 for room in (pretrain, finetune, sweep):
     room.write_report = lambda directory: directory  # type: ignore[assignment]  # pictures take longer than the run
 pretrain._PROBE_SECONDS = 0.0  # the dry batch of each phase alone, so that calls can be counted
+for module in given.get("no_dropout", []):
+    importlib.import_module(module).dropout = lambda x, p: x  # type: ignore[attr-defined]
 for moment in given["moments"]:
     arm(*moment)
 sys.argv = ["electra", *given["argv"]]

@@ -372,7 +372,8 @@ def scored(training: Training, *scores: float, stop_at: int = 0) -> list[bool]:
     def evaluate(step: int, stop: StopFlag) -> Evaluation:
         modes.append(training.module.training)
         stop.requested = len(modes) == stop_at
-        stop.check()
+        if stop.requested:
+            raise Preempted
         training.module.eval()
         return Evaluation(step=step, figures={"accuracy": next(left), "other": 1.0})
 

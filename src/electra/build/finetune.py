@@ -9,26 +9,27 @@ sweep.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from electra.build.finetune_settings import ExampleBatchConfig, FinetuneObjective, FinetuneOptimizerConfig, SearchConfig
-from electra.build.labelled import DataConfig, read_labelled, read_unlabelled
+from electra.build.finetune_settings import FinetuneRecipe as FinetuneRecipe
+from electra.build.finetune_settings import load_recipe as load_recipe
+from electra.build.labelled import read_labelled, read_unlabelled
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import initial_weights
-from electra.build.parts import InitConfig, Precision, evaluations, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, fingerprint, load, tables, to_tree
+from electra.build.parts import evaluations, logging_to, recent_steps, restore_point, uses_bf16
+from electra.config import fingerprint, to_tree
 from electra.console import ConsoleSink
 from electra.contracts import Encoded, TrainableTask
 from electra.data.loader import ExampleLoader
 from electra.data.mixed import MixedLoader
-from electra.dist import fold_seed
-from electra.errors import ElectraError, Preempted
+from electra.dist import first, fold_seed, led, on_first, world_size
+from electra.errors import Preempted
 from electra.evaluate.card import write_card
 from electra.evaluate.examine import figures
 from electra.evaluate.report import EVALUATION, write_report
@@ -39,120 +40,23 @@ from electra.models.model_dir import Provenance, load_model_dir
 from electra.models.warm_start import warm_start
 from electra.nn.layers import shapes_alone
 from electra.objectives.latent_adversarial import LatentAdversarialConfig
-from electra.objectives.supervised import Freeze, Supervised, SupervisedConfig
+from electra.objectives.supervised import Supervised
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as load_predictor
 from electra.storage import json_text, write_whole
-from electra.tasks import BUILT_IN, TrainableTaskConfig, task_config
+from electra.tasks import task_config
 from electra.tasks.common import EncodedExamples
 from electra.tasks.generate import Generate
-from electra.tasks.own import checked, name_of, own_task
+from electra.tasks.own import checked
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
-from electra.train.loop import LoopConfig, Span, Training, train
+from electra.train.loop import Span, Training, train
 from electra.train.machine import StopFlag
 from electra.train.optim import Optimizers
-from electra.train.run import Opened, RunConfig, open_run
-from electra.train.selection import Evaluation, EvaluationConfig, best
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe:
-    """A fine-tuning run as a value.
-
-    Args:
-        task: what is learnt.
-        data: labelled files, and texts without labels.
-        run: where the run lives, and its seed.
-        init: the pre-trained model; `init.weights = "fresh"` trains the same network from scratch.
-        objective: the task's loss on labelled examples alone, or with unlabelled texts beside them.
-        epochs: passes over the training examples.
-        batch: labelled examples of a step.
-        optimizer: the paper's values of the small size by default.
-        freeze: what is not trained: `nothing`, the `embeddings`, these and a number of the lowest layers, or the `encoder`.
-        evaluation: when the development set is scored, and when to end early.
-        seeds: how many runs, with seeds from `run.seed` on, or a list of seeds; each run has a directory in run.dir.
-        search: settings to try first.
-        precision: `auto`, `fp32` or `bf16`.
-        loop: logging and saving.
-    """
-
-    __pydantic_config__ = STRICT
-    task: TrainableTaskConfig
-    data: DataConfig
-    run: RunConfig
-    init: InitConfig = field(default_factory=InitConfig)
-    objective: FinetuneObjective = field(default_factory=SupervisedConfig)
-    epochs: float = 3
-    batch: ExampleBatchConfig = field(default_factory=ExampleBatchConfig)
-    optimizer: FinetuneOptimizerConfig = field(default_factory=FinetuneOptimizerConfig)
-    freeze: Freeze = "nothing"
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    seeds: int | tuple[int, ...] = 1
-    search: SearchConfig = field(default_factory=SearchConfig)
-    precision: Precision = "auto"
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-    def __post_init__(self) -> None:
-        if self.epochs <= 0:
-            raise ElectraError("E-C443", "epochs", f"is {self.epochs}", "give a positive number")
-        if self.init.from_ is None:
-            raise ElectraError("E-C444", "init.from", "is required and was not given", "name a model directory")
-        self._check_seeds()
-        self._check_objective()
-        by_dev = {"evaluation": EvaluationConfig(), "seeds": 1, "search": SearchConfig()}
-        for name, default in by_dev.items():
-            if self.data.dev is None and getattr(self, name) != default:
-                raise ElectraError("E-C455", name, "needs examples to score, and data.dev was not given",
-                                   f"give data.dev, or leave {name} out")  # fmt: skip
-
-    def _check_seeds(self) -> None:
-        seeds = self.seeds
-        if seeds < 1 if isinstance(seeds, int) else not seeds or len(set(seeds)) < len(seeds):
-            raise ElectraError("E-C453", "seeds", f"{seeds} is neither a number of runs nor a list of different seeds",
-                               "give for example 3, or [0, 1, 2]")  # fmt: skip
-
-    def _check_objective(self) -> None:
-        name, takes = self.objective.type, isinstance(self.objective, LatentAdversarialConfig)
-        if takes and not self.data.unlabelled:
-            raise ElectraError("E-C532", "data.unlabelled", f"is required by objective.type={name} and was not given",
-                               "name a file of texts")  # fmt: skip
-        if self.data.unlabelled and not takes:
-            raise ElectraError("E-C532", "data.unlabelled", f"objective.type={name} learns nothing of texts without labels",
-                               "set objective.type=latent-adversarial, or leave the texts out")  # fmt: skip
-
-    @property
-    def is_single(self) -> bool:
-        """One run, in run.dir itself."""
-        return self.seeds == 1 and not self.search.lr
-
-    @property
-    def all_seeds(self) -> list[int]:
-        seeds = self.seeds
-        return list(range(self.run.seed, self.run.seed + seeds)) if isinstance(seeds, int) else list(seeds)
-
-    @property
-    def run_names(self) -> list[str]:
-        """The directories of the runs below run.dir; none for a single one. The first seed runs while rates are tried."""
-        if self.is_single:
-            return []
-        rates = [f"lr-{lr!r}" for lr in self.search.lr]
-        return rates + [f"seed-{seed}" for seed in (self.all_seeds[1:] if rates else self.all_seeds)]
-
-
-def load_recipe(sources: Sequence[str | Path] = (), assignments: Sequence[str] = ()) -> FinetuneRecipe:
-    """The recipe that `sources` and `assignments` describe; its task may be that of an installed package.
-
-    Raises:
-        ElectraError: as `config.load` and `tasks.own.own_task`.
-    """
-    name = name_of(tables(sources, assignments).get("task"))
-    own = None if name is None else own_task(name, BUILT_IN)
-    if own is None:
-        return load(FinetuneRecipe, sources, assignments)
-    recipe = make_dataclass("FinetuneRecipe", [("task", own)], bases=(FinetuneRecipe,), frozen=True, kw_only=True)
-    return load(cast(type[FinetuneRecipe], recipe), sources, assignments)
+from electra.train.parallel import Replicas
+from electra.train.run import Opened, open_run
+from electra.train.selection import Evaluation, best
 
 
 def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFlag | None = None) -> Opened:
@@ -182,18 +86,13 @@ def run(recipe: FinetuneRecipe, console: ConsoleSink | None = None, stop: StopFl
             train(t, found[1] if found else None, stop)
         except Preempted:
             if t.evaluations:
-                setting.export(t, opened)
+                on_first(lambda: setting.export(t, opened))
             raise
-        setting.export(t, opened)
-        if setting.dev:
-            saved = load_predictor(opened.model, setting.task_name)
-            with stop.between_batches(saved.network):
-                examined = examination(saved, setting.dev)
-            write_whole(opened.directory / EVALUATION, json_text(examined.to_json()))
+        led(lambda asked: setting.finish(t, opened, asked), lambda: stop.requested)
         last, kept = recent_steps(opened)[-1], best(t.evaluations)
         told = {} if kept is None else {"best": {"step": kept.step, "figures": kept.figures}}
         log.emit("done", step=last["step"], figures=last["figures"], **told, model=opened.model)
-        write_report(opened.directory)
+        on_first(lambda: write_report(opened.directory))
     return opened
 
 
@@ -248,7 +147,7 @@ class Setting:
             require_tensorboard()
         with shapes_alone():  # sizes alone: what is fresh need not be built
             require_memory(self._objective(card=str), recipe.optimizer, None, room)
-        bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
+        bf16 = known["bf16"] if known else first(lambda: uses_bf16(recipe.precision))
         before = {name: tensor.clone() for name, tensor in self.source.encoder.state_dict().items()}
         trial = self.training(bf16, (known or {}).get("micro_tokens", recipe.batch.micro_tokens), card=str)
         trial.evaluate = None
@@ -302,10 +201,11 @@ class Setting:
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
         """Objective, loader and optimiser at the first step, with a log that goes nowhere."""
         recipe, objective, loader = self.recipe, self._objective(card), self._loader(micro_tokens)
+        Replicas().place(objective, machine.device())
         steps = math.ceil(recipe.epochs * loader.steps_per_epoch)
         exponents = objective.decay_exponents(recipe.optimizer.layer_decay_rule)
         return Training(
-            objective=objective.to(machine.device()),
+            objective=objective,
             loader=loader,
             optimizers=Optimizers(objective.networks, recipe.optimizer, steps, exponents),
             span=Span(name="supervised", first=0, steps=steps),
@@ -343,14 +243,20 @@ class Setting:
         return MixedLoader(labelled=labelled, unlabelled=beside)
 
     def _evaluator(self, objective: Supervised) -> Callable[[int, StopFlag], Evaluation] | None:
-        """Figures on the development set, with what the task chooses there; a stop ends it before the next batch."""
+        """Figures on the development set, with what the task chooses there; a stop ends it before the next batch.
 
-        def evaluate(step: int, stop: StopFlag) -> Evaluation:
-            with stop.between_batches(objective.model):
+        Of several processes the first one evaluates; before each batch it hears whether the others are to stop.
+        """
+
+        def found(asked: Callable[[], bool]) -> dict[str, Any]:
+            with machine.stopping(objective.model, asked):
                 judgements = [judgement for _, _, judgement in judged(Predictor(objective.model, self.task), self.dev)]
             tuned = self.task.tune(judgements)
             chosen = {} if tuned is self.task else tuned.to_json()
-            return Evaluation(step=step, figures=figures(tuned, judgements), chosen=chosen)
+            return {"figures": figures(tuned, judgements), "chosen": chosen}
+
+        def evaluate(step: int, stop: StopFlag) -> Evaluation:
+            return Evaluation(step=step, **led(found, lambda: stop.requested))
 
         return evaluate if self.dev else None
 
@@ -371,6 +277,15 @@ class Setting:
             t.objective.task = self.task_of(kept)
         t.objective.export(opened.model)
 
+    def finish(self, t: Training, opened: Opened, asked: Callable[[], bool]) -> None:
+        """The model, and how it does on the development set. Raises `Preempted` where `asked()` says so."""
+        self.export(t, opened)
+        if self.dev:
+            saved = load_predictor(opened.model, self.task_name)
+            with machine.stopping(saved.network, asked):
+                examined = examination(saved, self.dev)
+            write_whole(opened.directory / EVALUATION, json_text(examined.to_json()))
+
     def announce(self, log: EventLog, opened: Opened, t: Training, found: tuple[Path, State] | None) -> None:
         """The first events of every start."""
         log.emit(
@@ -384,7 +299,12 @@ class Setting:
             dev_examples=len(self.dev),
             padding_share=round(t.loader.padding, 4) if isinstance(t.loader, ExampleLoader | MixedLoader) else 0.0,
             precision="bf16" if t.bf16 else "fp32",
+            **({"processes": world_size()} if world_size() > 1 else {}),
         )
+        whole = self.task.whole_batch or bool(self.unlabelled)
+        if whole and world_size() > 1:
+            log.emit("warning", code="E-T801", message=f"the loss compares the texts of a step with each other; each of "
+                     f"{world_size()} processes compares those of its share, so this is not the run of one")  # fmt: skip
         for note in self.notes:
             log.emit("note", message=note)
         if self.overlap is not None:

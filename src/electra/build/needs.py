@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.contracts import Batch, Noise, Objective
-from electra.dist import rank, world_size
+from electra.dist import gather, on_this_machine, own_part, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import Event, EventLog, size
 from electra.storage import standing
@@ -51,7 +51,10 @@ class Room:
 
     @classmethod
     def now(cls) -> Room:
-        return cls(free=machine.free_memory(), program=machine.used_memory())
+        """Of this process: on a CPU, those of the same machine share what is free."""
+        free = machine.free_memory()
+        shared = 1 if machine.device().type == "cuda" else on_this_machine()
+        return cls(free=None if free is None else free // shared, program=machine.used_memory())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +132,13 @@ def examine(training: Training, budget: float, room: Room) -> Need:
     """
     training.settings = dataclasses.replace(training.settings, log_steps=1)
     weights, gradients, optimizer = _fixed_bytes(training.objective, training.optimizers.config, training.optimizers.average)
-    once, each = _activations(training)
+    sharded = training.parallel.sharded  # then the full-size steps alone say what fits
+    once, each = (0.0, 0.0) if sharded else _activations(training)
     fixed, heap = weights + gradients + optimizer, _HEAP if training.device.type == "cpu" else 0.0
     while room.free is not None and fixed + (1 + heap) * (once + each * training.loader.positions) > room.free:
+        training.loader = training.loader.halved()
+    least = min(gather(training.loader.positions))
+    while training.loader.positions > least:  # all processes take what fits into the smallest
         training.loader = training.loader.halved()
     activations = once + each * training.loader.positions
     machine.restart_peak_memory()
@@ -176,18 +183,19 @@ def seconds_per_step(training: Training, budget: float) -> float:
 # -- memory -------------------------------------------------------------------------------------------------------------
 
 
-def require_memory(objective: Objective, config: OptimizerConfig, average: float | None, room: Room) -> None:
+def require_memory(objective: Objective, config: OptimizerConfig, average: float | None, room: Room, parts: int = 1) -> None:
     """Refuse networks that are too large whatever the batch; they may lie on the meta device, so nothing need be built.
 
     Args:
         objective: owns them.
         config, average: as in `Optimizers`.
         room: memory that there is.
+        parts: in how many the networks will be sharded.
 
     Raises:
         ElectraError: E-R404 there is less memory.
     """
-    needed = sum(_fixed_bytes(objective, config, average))
+    needed = sum(_fixed_bytes(objective, config, average)) // parts
     if room.free is not None and needed > room.free:
         raise ElectraError("E-R404", "memory", f"weights, gradients and optimiser take {size(needed)}, {size(room.free)} are "
                            "free", "take a smaller encoder, or free memory")  # fmt: skip
@@ -197,10 +205,10 @@ def _fixed_bytes(objective: Objective, config: OptimizerConfig, average: float |
     """Weights (those that are not trained, too), gradients, optimiser state."""
     assert isinstance(objective, nn.Module)
     owned = [pair for own in owned_parameters(objective.networks).values() for pair in own.items()]
-    sizes = [p.numel() * p.element_size() for _, p in owned]
+    sizes = [own_part(p).numel() * p.element_size() for _, p in owned]
     state = sum(copies_of_state(*pair, config, average) * size for pair, size in zip(owned, sizes, strict=True))
     distinct = {id(t): t for t in (*objective.parameters(), *objective.buffers())}
-    return sum(t.numel() * t.element_size() for t in distinct.values()), sum(sizes), state
+    return sum(own_part(t).numel() * t.element_size() for t in distinct.values()), sum(sizes), state
 
 
 def _activations(t: Training) -> tuple[float, float]:
@@ -208,7 +216,7 @@ def _activations(t: Training) -> tuple[float, float]:
     points = []
     t.module.train()
     for loader in list(_halvings(t.loader))[-2:]:
-        batch, noise = next(iter(loader.micro_batches(0, rank(), world_size())))
+        batch, noise = next(iter(loader.micro_batches(0, 0, world_size())))  # the first process always has one
         points.append((batch.tokens.numel(), _kept_bytes(t, batch, noise)))
     (more, large), (few, small) = points[0], points[-1]
     each = (large - small) / (more - few) if more > few else small / few

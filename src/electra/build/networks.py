@@ -74,6 +74,11 @@ PretrainObjective = (
 )
 
 
+#: the objectives whose networks may be sharded: they run them by their forward passes alone, and nothing else reads or moves
+#: their weights (an averaged teacher, the key of a cache)
+SHARDABLE = (MlmConfig, RtdConfig, ReplaceMlmConfig, AllTokensMlmConfig, AdversarialConfig, ElectricConfig, CausalConfig)
+
+
 def resolve_encoder(config: AnyEncoderConfig, tokenizer: Tokenizer, length: int) -> AnyEncoderConfig:
     """`config` with vocabulary and special tokens of `tokenizer`.
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from electra.config import STRICT
 from electra.console import ConsoleSink
+from electra.dist import first, rank
 from electra.errors import ElectraError
 from electra.evaluate.report import write_report
 from electra.events import EventLog, Sink, read_events
@@ -47,12 +48,15 @@ def uses_bf16(precision: Precision) -> bool:
 
 @contextmanager
 def logging_to(opened: Opened, console: ConsoleSink | None, settings: LoopConfig) -> Iterator[EventLog]:
-    """The event log of a run, on file, on the console, and for TensorBoard if asked for. An error that ends a training (E-T...)
-    is told to it, and in a report.
+    """The event log of a run, on file, on the console, and for TensorBoard if asked for; that of the first process, the others'
+    goes nowhere. An error that ends a training (E-T...) is told to it, and in a report.
 
     Raises:
         ElectraError: E-R310 `loop.tensorboard` without its extra, E-R830 another process is at work on the run.
     """
+    if rank() > 0:
+        yield EventLog(None)
+        return
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(console)] if console is not None else []
         if settings.tensorboard:
@@ -93,14 +97,19 @@ def restore_point(
     Raises:
         ElectraError: E-D400 the data or the tokenizer is not what the run was started with.
     """
-    broken: list[str] = []
-    found = newest_state(opened, checkpoints, fingerprints, broken.append)
-    log.truncate_after(found[1].step if found else 0)
-    for folder in (opened.directory, opened.directory / "phases"):
-        clear_leftovers(folder)
-    for message in broken:  # behind the cut, or it would take them away
-        log.emit("warning", code="E-M401", message=message)
-    return found
+
+    def look() -> tuple[str, dict[str, Any]] | None:
+        broken: list[str] = []
+        found = newest_state(opened, checkpoints, fingerprints, broken.append)
+        log.truncate_after(found[1].step if found else 0)
+        for folder in (opened.directory, opened.directory / "phases"):
+            clear_leftovers(folder)
+        for message in broken:  # behind the cut, or it would take them away
+            log.emit("warning", code="E-M401", message=message)
+        return None if found is None else (found[0].name, vars(found[1]))
+
+    found = first(look)
+    return None if found is None else (checkpoints.directory / found[0], State(**found[1]))
 
 
 def is_done(end: int, model: Path, found: tuple[Path, State] | None) -> bool:
@@ -111,7 +120,7 @@ def is_done(end: int, model: Path, found: tuple[Path, State] | None) -> bool:
     """
     if found is None or found[1].step < end:
         return False
-    return found[1].step > end or problem(model) is None
+    return found[1].step > end or first(lambda: problem(model) is None)
 
 
 def recent_steps(opened: Opened) -> deque[dict[str, Any]]:

@@ -10,134 +10,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from electra.build.corpora import Corpora, CorpusConfig
+from electra.build.corpora import Corpora
 from electra.build.needs import Need, PhasePlan, Room, Survey, examine, files_of_run, require_disk, require_memory
 from electra.build.networks import (
-    ObjectiveConfig,
-    PretrainInitConfig,
     PretrainObjective,
     build_objective,
     initial_source,
     kept_samples,
     read_fingerprints,
-    require_first_model,
     resolve_encoder,
 )
-from electra.build.parts import Precision, is_done, logging_to, recent_steps, restore_point, uses_bf16
-from electra.config import STRICT, DefaultType, fingerprint, to_tree
+from electra.build.parts import is_done, logging_to, recent_steps, restore_point, uses_bf16
+from electra.build.pretrain_settings import PhaseConfig
+from electra.build.pretrain_settings import PretrainRecipe as PretrainRecipe
+from electra.config import fingerprint, to_tree
 from electra.console import ConsoleSink
+from electra.contracts import Objective
 from electra.data.loader import PretrainLoader
-from electra.data.pairs import PairRowsConfig
-from electra.data.rows import PackedRowsConfig
-from electra.data.step_rows import BatchConfig
-from electra.errors import ElectraError
+from electra.dist import first, on_first, processes, whole, world_size
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
 from electra.events import EventLog
-from electra.models.encoder import EncoderConfig, GeneratorConfig
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.nn.layers import shapes_alone
 from electra.objectives.networks import Warn, unheard
 from electra.tensorboard import require_tensorboard
 from electra.train import machine
-from electra.train.checkpoint import Checkpoints, State
-from electra.train.loop import LoopConfig, Span, Training, train
+from electra.train.checkpoint import Checkpoints, State, own_tensors, put
+from electra.train.loop import Span, Training, train
 from electra.train.machine import StopFlag
-from electra.train.optim import AdamWConfig, MuonConfig, Optimizers
-from electra.train.run import Opened, RunConfig, open_run
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopConfig:
-    """When the run ends: after `steps` or `hours`, whichever is less; a probe turns hours into steps before step 0."""
-
-    __pydantic_config__ = STRICT
-    steps: int | None = None
-    hours: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is None and self.hours is None:
-            raise ElectraError("E-C441", "stop", "neither stop.steps nor stop.hours is given", "give one of them")
-        if (self.steps is not None and self.steps < 1) or (self.hours is not None and self.hours <= 0):
-            raise ElectraError("E-C441", "stop", f"steps {self.steps}, hours {self.hours}", "give a positive number")
-
-    def steps_of(self, share: float, seconds_per_step: float) -> int:
-        """Steps of a phase that has `share` of the run; a twentieth of the hours is kept for logs, checkpoints and exports."""
-        limits = []
-        if self.steps is not None:
-            limits.append(self.steps * share)
-        if self.hours is not None:
-            limits.append(self.hours * 3600 * 0.95 * share / seconds_per_step)
-        return max(1, round(min(limits)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseConfig:
-    """One part of a run.
-
-    Args:
-        objective: what is learnt.
-        optimizer: how; its schedule spans this phase.
-        average: decay of an average of the weights over the steps, which is exported in their place; None = there is none.
-        share: of the run's steps, or of its hours, relative to the other phases; 0 leaves the phase out.
-    """
-
-    __pydantic_config__ = STRICT
-    objective: ObjectiveConfig
-    optimizer: Annotated[AdamWConfig | MuonConfig, Field(discriminator="type"), DefaultType("adamw")]
-    average: float | None = None
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.average is not None and not 0 < self.average < 1:
-            raise ElectraError("E-C552", "phases", f"average {self.average} is no decay", "give 0 < average < 1, such as 0.999")
-        if self.share < 0:
-            raise ElectraError("E-C442", "phases", f"share {self.share} is negative", "give 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainRecipe:
-    """A pre-training run as a value; see `electra/recipes/*.toml`.
-
-    Args:
-        corpus: the text: one corpus, or several with weights.
-        run: where the run lives, and its seed.
-        encoder: the network that is trained (the discriminator).
-        generator: the generator, as a part of it.
-        rows: how documents become rows.
-        batch: rows of a step.
-        phases: by name, in order.
-        init: first weights.
-        stop: how long.
-        precision: `auto`, `fp32` or `bf16`.
-        loop: logging and saving.
-    """
-
-    __pydantic_config__ = STRICT
-    corpus: CorpusConfig
-    run: RunConfig
-    encoder: EncoderConfig
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    rows: Annotated[PackedRowsConfig | PairRowsConfig, Field(discriminator="type")]
-    batch: BatchConfig
-    phases: dict[str, PhaseConfig]
-    init: PretrainInitConfig = field(default_factory=PretrainInitConfig)
-    stop: StopConfig
-    precision: Precision = "auto"
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-    def __post_init__(self) -> None:
-        running = [phase.objective for phase in self.phases.values() if phase.share]
-        if not running:
-            raise ElectraError("E-C442", "phases", "no phase has a share of the run", "give one phase a share above 0")
-        require_first_model(running[0], self.init)
-
+from electra.train.optim import Optimizers
+from electra.train.parallel import placement
+from electra.train.run import Opened, open_run
 
 #: tokens that go through the networks at once, unless `batch.micro_rows` says otherwise
 MICRO_TOKENS = 8192
@@ -157,6 +64,11 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
         ElectraError: anything the user can mend, before step 0 where it can be known.
         Preempted: a signal came and the state is saved.
     """
+    with processes(recipe.parallel.timeout_minutes):
+        return _pretrain(recipe, console)
+
+
+def _pretrain(recipe: PretrainRecipe, console: ConsoleSink | None) -> Path:
     machine.keep_large_buffers()
     setting = Setting(recipe)
     opened = open_run(recipe.run, to_tree(recipe), setting.resolve)
@@ -172,7 +84,7 @@ def pretrain(recipe: PretrainRecipe, console: ConsoleSink | None = None) -> Path
                 run.run_phase(index, checkpoints, log, stop, found)
         last = recent_steps(opened)[-1]
         log.emit("done", step=last["step"], figures=last["figures"], model=opened.model)
-        write_report(opened.directory)
+        on_first(lambda: write_report(opened.directory))
     return opened.model
 
 
@@ -181,6 +93,7 @@ class Setting:
 
     def __init__(self, recipe: PretrainRecipe) -> None:
         self.recipe = recipe
+        self.parallel = placement(recipe.parallel)
         self.phases = {name: phase for name, phase in recipe.phases.items() if phase.share > 0}
         #: whether a phase draws words
         self.needs_words = any(phase.objective.masking.needs_words for phase in self.phases.values())
@@ -211,11 +124,12 @@ class Setting:
         recipe, room = self.recipe, Room.now()
         if recipe.loop.tensorboard:
             require_tensorboard()
-        bf16 = known["bf16"] if known else uses_bf16(recipe.precision)
-        micro = min(recipe.batch.rows, recipe.batch.micro_rows or max(1, MICRO_TOKENS // recipe.rows.length))
+        bf16 = known["bf16"] if known else first(lambda: uses_bf16(recipe.precision))
+        recipe.batch.require_shares(world_size())
+        micro = min(recipe.batch.rows // world_size(), recipe.batch.micro_rows or max(1, MICRO_TOKENS // recipe.rows.length))
         source = initial_source(recipe.init, self.encoder, self.tokenizer)
         whole = sum(phase.share for phase in self.phases.values())
-        phases, first, row = list[PhasePlan](), 0, 0
+        phases, begin, row = list[PhasePlan](), 0, 0
         for number, (name, phase) in enumerate(self.phases.items()):
             need = self._need(name, source, known["micro_rows"] if known else micro, bf16, budget, room)
             micro = need.positions // recipe.rows.length
@@ -223,9 +137,9 @@ class Setting:
             end = row + recipe.batch.of_phase(steps).before(steps)
             before, after = (self.corpora.mixture.epochs(count) for count in (row, end))
             epochs = {source: after[source] - before[source] for source in after}
-            phases.append(PhasePlan(name=name, first=first, steps=steps, epochs=epochs, need=need))
-            first, row = first + steps, end
-        writes = files_of_run([phase.need for phase in phases], list(self.phases)[:-1], first, recipe.loop)
+            phases.append(PhasePlan(name=name, first=begin, steps=steps, epochs=epochs, need=need))
+            begin, row = begin + steps, end
+        writes = files_of_run([phase.need for phase in phases], list(self.phases)[:-1], begin, recipe.loop)
         for plan in phases:
             rows = recipe.batch.of_phase(plan.steps).before(plan.steps)
             writes |= kept_samples(self.phases[plan.name].objective, rows, recipe.rows.length, self.tokenizer.vocab_size)
@@ -249,7 +163,8 @@ class Setting:
     def _need(self, name: str, source: ModelDir | None, micro: int, bf16: bool, budget: float, room: Room) -> Need:
         with shapes_alone():  # sizes alone: what is too large must not be built
             phase = self.phases[name]
-            require_memory(self._objective(phase, None, card=str), phase.optimizer, phase.average, room)
+            parts = world_size() if self.parallel.sharded else 1
+            require_memory(self.objective(phase, None, card=str), phase.optimizer, phase.average, room, parts)
         t = self.training(Span(name=name, first=0, steps=100), source, micro, bf16, card=str)
         mean = self.recipe.batch.of_phase(100).before(100) / (100 * self.recipe.batch.rows)
         assert isinstance(t.loader, PretrainLoader)
@@ -269,7 +184,7 @@ class Setting:
             derived["precision"] = ("bf16" if resolved["bf16"] else "fp32", "probe")
         return derived
 
-    def _objective(
+    def objective(
         self, phase: PhaseConfig, source: ModelDir | None, card: Callable[[], str], warn: Warn = unheard, lasting: bool = False
     ) -> PretrainObjective:
         recipe, seed = self.recipe, self.recipe.run.seed
@@ -298,7 +213,8 @@ class Setting:
             lasting: the networks are those of the run; else they are thrown away.
         """
         recipe, phase = self.recipe, self.phases[span.name]
-        objective = self._objective(phase, source, card, warn, lasting).to(machine.device())
+        objective = self.objective(phase, source, card, warn, lasting)
+        self.parallel.place(objective, machine.device())
         loader = PretrainLoader(
             mixture=self.corpora.mixture,
             masking=phase.objective.masking,
@@ -316,7 +232,7 @@ class Setting:
         optimizers = Optimizers(objective.networks, phase.optimizer, span.steps, average=phase.average)
         return Training(
             objective=objective, loader=loader, optimizers=optimizers, span=span, total_steps=span.end,
-            seed=recipe.run.seed, device=machine.device(), bf16=bf16, settings=recipe.loop,
+            seed=recipe.run.seed, device=machine.device(), bf16=bf16, settings=recipe.loop, parallel=self.parallel,
         )  # fmt: skip
 
 
@@ -345,6 +261,7 @@ class _Run:
             corpus=resolved["corpus"],
             precision="bf16" if resolved["bf16"] else "fp32",
             tokens_per_step=recipe.batch.rows * recipe.rows.length,
+            **({"processes": world_size(), "strategy": recipe.parallel.strategy} if world_size() > 1 else {}),
         )
         if found is None and self.setting.needs_words:
             _say_what_a_word_is(self.setting.corpora, log)
@@ -388,7 +305,22 @@ class _Run:
         log.emit("phase", name=span.name, step=state.step if state else span.first, steps=span.steps, parameters=networks)
         train(t, state, stop)
         t.optimizers.use_averages()
-        t.objective.export(self.exported(index))
+        self._export(index, t)
+
+    def _export(self, index: int, t: Training) -> None:
+        """The model of phase `index`, where everybody looks for it; sharded networks are written by such as are not."""
+        weights = whole(own_tensors(t.module))
+
+        def write() -> None:
+            objective: Objective = t.objective
+            if t.parallel.sharded:
+                phase = self.setting.phases[t.span.name]
+                plain = self.setting.objective(phase, None, card=lambda: write_card(self.opened.directory))
+                put(weights, plain, str(self.opened.directory))
+                objective = plain
+            objective.export(self.exported(index))
+
+        on_first(write)
 
 
 def _say_what_a_word_is(corpora: Corpora, log: EventLog) -> None:

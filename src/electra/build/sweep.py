@@ -27,6 +27,7 @@ from electra.build.finetune import FinetuneRecipe, Setting, run
 from electra.build.finetune_settings import SearchConfig
 from electra.config import to_tree
 from electra.console import ConsoleSink
+from electra.dist import first, on_first, processes, rank
 from electra.errors import Preempted
 from electra.evaluate.report import write_report
 from electra.events import EventLog, read_events
@@ -52,6 +53,11 @@ def finetune(recipe: FinetuneRecipe, console: ConsoleSink | None = None) -> Path
         ElectraError: anything the user can mend; all files are read and checked before step 0.
         Preempted: a signal came and the state is saved; the best model so far, if there is one, is in its place.
     """
+    with processes(recipe.parallel.timeout_minutes):
+        return _finetune(recipe, console)
+
+
+def _finetune(recipe: FinetuneRecipe, console: ConsoleSink | None) -> Path:
     if recipe.is_single:
         opened = run(recipe, console)
         first = Result.of(opened.directory, opened.directory)
@@ -112,7 +118,7 @@ class _Runs:
     def run_all(self) -> None:
         """Rates, then seeds, then the summary."""
         recipe, seeds = self.recipe, self.recipe.all_seeds
-        self.opened.events.unlink(missing_ok=True)  # it is told anew from the logs of the runs
+        on_first(lambda: self.opened.events.unlink(missing_ok=True))  # it is told anew from the logs of the runs
         with self._logging() as log, self.stop:
             clear_leftovers(self.opened.directory)
             resolved = self.opened.resolved
@@ -143,7 +149,7 @@ class _Runs:
             self._conclude([_best([collapsed, self._retry(collapsed, log)])], log)
 
     def _logging(self) -> EventLog:
-        return EventLog(self.opened.events, [self.console] if self.console else [])
+        return EventLog(None) if rank() > 0 else EventLog(self.opened.events, [self.console] if self.console else [])
 
     def _retry(self, collapsed: Result, log: EventLog) -> Result:
         seed = collapsed.seed + _ANOTHER_SEED
@@ -166,7 +172,7 @@ class _Runs:
             precision="bf16" if resolved["bf16"] else "fp32",  # probed once: the runs are to differ in nothing else
         )
         try:
-            if not _is_finished(recipe):
+            if not first(lambda: _is_finished(recipe)):
                 run(recipe, self.console, self.stop)
         except Preempted:
             partial = Result.of(directory, self.opened.directory)
@@ -184,10 +190,13 @@ class _Runs:
         """One more result; if it is the best so far, its model is put in place: there may never be another."""
         self.results.append(result)
         if _best(self.results) is result:
-            self._publish(result)
+            on_first(lambda: self._publish(result))
 
     def _conclude(self, counted: Sequence[Result], log: EventLog) -> None:
         """Summary, model, report. `counted` has one result for each seed."""
+        on_first(lambda: self._write(counted, log))
+
+    def _write(self, counted: Sequence[Result], log: EventLog) -> None:
         chosen = _best(counted)
         summary = {
             "metric": next(iter(chosen.best.figures)),

@@ -37,6 +37,14 @@ class BatchConfig:
             raise ElectraError("E-C440", "batch", "rows and micro_rows are at least 1", "give a positive number")
         self.of_phase(1)  # says whether it can grow
 
+    def require_shares(self, processes: int) -> None:
+        """Raises E-C242 where the rows of some step cannot be divided among so many processes."""
+        rows = self.of_phase(1).least  # those of every other step are a multiple
+        if rows % processes:
+            name = "rows" if self.first_rows is None else "first_rows"
+            cause = f"{rows} rows do not divide among {processes} processes"
+            raise ElectraError("E-C242", f"batch.{name}", cause, f"give a multiple of {processes}")
+
     def of_phase(self, steps: int) -> StepRows:
         """The rows of each step of a phase of so many steps."""
         return StepRows(rows=self.rows, first_rows=self.first_rows, steps=steps)

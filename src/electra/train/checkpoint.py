@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from electra.dist import fill, on_first, whole
 from electra.errors import ElectraError
 from electra.storage import problem, sealed_directory, write_json
 from electra.train.optim import Optimizers
@@ -79,7 +79,7 @@ class Checkpoints:
         state: State,
         best_step: Callable[[int], int | None] = lambda until: None,
     ) -> Path:
-        """Write the state at the start of `state.step`.
+        """Write the state at the start of `state.step`; of several processes, all call this, and the first one writes.
 
         Args:
             best_step: the step, up to a given one, whose weights are wanted beside the newest ones; its checkpoint stays.
@@ -87,15 +87,25 @@ class Checkpoints:
         Raises:
             ElectraError: E-R001 when the disk is full; earlier checkpoints are untouched.
         """
+        weights, optimizer = whole(own_tensors(objective)), whole(optimizers.state_tensors())
+        on_first(lambda: self._write(weights, optimizer, state, best_step))
+        return self.path(state.step)
+
+    def _write(
+        self,
+        weights: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        state: State,
+        best_step: Callable[[int], int | None],
+    ) -> None:
         final = self.path(state.step)
         if final.exists() and problem(final) is None:
-            return final  # a resumed run that stops where it began
+            return  # a resumed run that stops where it began
         with sealed_directory(final, {"format_version": FORMAT_VERSION}) as temporary:
-            save_file(own_tensors(objective), temporary / "model.safetensors")
-            save_file(optimizers.state_tensors(), temporary / "optimizer.safetensors")
+            save_file(dict(weights), temporary / "model.safetensors")
+            save_file(dict(optimizer), temporary / "optimizer.safetensors")
             write_json(temporary / "state.json", {"format_version": FORMAT_VERSION, **vars(state)})
         self._prune(final, best_step)
-        return final
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` is, or would be."""
@@ -162,12 +172,19 @@ class Checkpoints:
 
 def _fill(path: Path, objective: nn.Module) -> None:
     """The weights of a checkpoint into a module that has the same, or E-M402."""
-    stored = load_file(path / "model.safetensors")
+    put(load_file(path / "model.safetensors"), objective, str(path))
+
+
+def put(stored: Mapping[str, Tensor], objective: nn.Module, where: str) -> None:
+    """Fill `objective` in place with the tensors of a module that has the same (see `own_tensors`).
+
+    Raises:
+        ElectraError: E-M402 names or shapes differ from what the recipe builds.
+    """
     expected = own_tensors(objective)
     different = set(stored) ^ set(expected) or {n for n in stored if stored[n].shape != expected[n].shape}
     if different:
-        raise ElectraError("E-M402", str(path), f"weights differ from the recipe's: {', '.join(sorted(different)[:5])}",
+        raise ElectraError("E-M402", where, f"weights differ from the recipe's: {', '.join(sorted(different)[:5])}",
                            "resume with the recipe that made it")  # fmt: skip
-    with torch.no_grad():
-        for name, tensor in expected.items():
-            tensor.copy_(stored[name])
+    for name, tensor in expected.items():
+        fill(tensor, stored[name])

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from electra.dist import first
 from electra.events import number
 from electra.train.checkpoint import Checkpoints, State
 
@@ -106,11 +107,16 @@ def measures(phase: str, loss: float, norms: Mapping[str, float]) -> dict[str, f
 
 def way_back(checkpoints: Checkpoints, phase: str, first_bad: int) -> tuple[Path, State] | None:
     """The checkpoint of `phase` to go back to: the newest that is `WINDOW` steps older than step `first_bad`, else the oldest
-    that is not younger; none that was saved among bad steps. None = there is none."""
-    found = None
-    for path, state in checkpoints.states():
-        if state.phase == phase and state.skipped == 0 and state.step <= first_bad:
-            found = path, state
-            if state.step <= first_bad - WINDOW:
-                break
-    return found
+    that is not younger; none that was saved among bad steps. None = there is none. The first process looks, for all."""
+
+    def look() -> tuple[str, dict[str, Any]] | None:
+        found = None
+        for path, state in checkpoints.states():
+            if state.phase == phase and state.skipped == 0 and state.step <= first_bad:
+                found = path.name, vars(state)
+                if state.step <= first_bad - WINDOW:
+                    break
+        return found
+
+    found = first(look)
+    return None if found is None else (checkpoints.directory / found[0], State(**found[1]))

@@ -6,6 +6,9 @@ divided by its *global* count, so that accumulation changes nothing, the gradien
 networks are updated. Then, in this order: log, judge, evaluate, save, stop. There are no callbacks. An evaluation that is the
 best so far is followed by a checkpoint, which is kept; where `patience` is given, too many that are not end the run.
 
+Several processes run it side by side, each with its share of every step (parallel.py). What the clock, a signal or the memory
+tells one of them is told to all before it counts, so that they stay in step.
+
 Randomness: dropout is seeded by (seed, step, phase, rank, micro-batch); everything else comes from the loader. So a run that
 was stopped and resumed equals one that was not, bit by bit.
 """
@@ -23,13 +26,14 @@ from torch import Tensor, nn
 
 from electra.config import STRICT
 from electra.contracts import Batch, Loader, Losses, Noise, Objective, Phase
-from electra.dist import fold_seed, rank, sum_counts, sum_over_ranks, world_size
+from electra.dist import any_of, fold_seed, rank, sum_counts, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import EventLog
-from electra.train.checkpoint import Checkpoints, State
+from electra.train.checkpoint import Checkpoints, State, own_tensors
 from electra.train.guard import Fault, Guard, measures, way_back
 from electra.train.machine import StopFlag
 from electra.train.optim import Optimizers
+from electra.train.parallel import Replicas
 from electra.train.selection import Evaluation, best, since_best
 from electra.train.verdicts import judge
 
@@ -109,6 +113,7 @@ class Training:
         loader: changes only when memory ran out and micro-batches were halved.
         history: the last step events, for the verdicts.
         unigram_entropy: of the corpus, in nats: what a model that knows frequencies alone would lose.
+        parallel: how the weights lie in the processes of the run.
         checkpoints: None = nothing is saved.
         evaluate: called with the number of steps done, every `evaluate_steps` steps and at the end; raises `Preempted` where a
             stop is asked for meanwhile.
@@ -126,6 +131,7 @@ class Training:
     device: torch.device
     bf16: bool
     settings: LoopConfig
+    parallel: Replicas = field(default_factory=Replicas)
     log: EventLog = field(default_factory=lambda: EventLog(None))
     checkpoints: Checkpoints | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
@@ -233,7 +239,7 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
         if done % t.settings.log_steps == 0 or may_end:
             _log(t, meter, done)
         better = _evaluate(t, meter, done, stop)
-        late = time.perf_counter() - meter.saved > 60 * t.settings.save_minutes
+        late = any_of(time.perf_counter() - meter.saved > 60 * t.settings.save_minutes)
         if late or better or rewound or t.settled or done == span.end:
             _save(t, meter, done)
         if t.settled and done < span.end:
@@ -279,18 +285,25 @@ class _Sums:
 
 
 def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: bool) -> _Sums | None:
-    """Forward and backward of all micro-batches of a phase; None if a stop was asked for before the phase was through."""
+    """Forward and backward of all micro-batches of a phase; None if a stop was asked for before the phase was through.
+
+    A process that is alone looks before each micro-batch; several ask each other before the first.
+    """
     while True:
         micro_batches = list(t.loader.micro_batches(step - t.span.first, rank(), world_size()))
         names = sorted({name for batch, _ in micro_batches for name in batch.counts})
         counts = sum_counts({name: sum(batch.counts.get(name, 0.0) for batch, _ in micro_batches) for name in names})
+        if may_stop and any_of(stop.requested):
+            return None
         totals: Totals = {}
+        full = False
         try:
             loss = torch.zeros((), device=t.device)
             for number, (batch, noise) in enumerate(micro_batches):
-                if stop.requested and may_stop:
+                if may_stop and stop.requested and world_size() == 1:
                     t.optimizers.zero_grad()
                     return None
+                t.parallel.enter(t.module, last=number == len(micro_batches) - 1)
                 torch.manual_seed(fold_seed(t.seed, step, phase.name, rank(), number))
                 losses = forward(t, batch, noise, phase)
                 share = sum_of_terms(losses, counts)
@@ -298,15 +311,17 @@ def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: 
                 loss += share.detach()
                 for name, tensor in losses.totals.items():
                     totals[name] = totals[name] + tensor.detach() if name in totals else tensor.detach()
-            summed = sum_over_ranks({**totals, _LOSS: loss})
-            return _Sums(loss=float(summed.pop(_LOSS)), totals=summed, counts=counts)
+            totals[_LOSS] = loss
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            t.optimizers.zero_grad()
-            t.loader = t.loader.halved()
-            t.log.emit("warning", code="E-R402", step=step, message="out of memory: micro-batches were halved, the global "
-                       "batch and the losses stay the same; bitwise equality with an unhalved run ends here")  # fmt: skip
+            full = True
+        if (summed := t.parallel.reduce(t.optimizers, phase.networks, totals, full)) is not None:
+            return _Sums(loss=float(summed.pop(_LOSS)), totals=summed, counts=counts)
+        t.optimizers.zero_grad()
+        t.loader = t.loader.halved()
+        t.log.emit("warning", code="E-R402", step=step, message="out of memory: micro-batches were halved, the global "
+                   "batch and the losses stay the same; bitwise equality with an unhalved run ends here")  # fmt: skip
 
 
 def forward(t: Training, batch: Batch, noise: Noise, phase: Phase) -> Losses:
@@ -380,7 +395,8 @@ def _log(t: Training, meter: _Meter, done: int) -> None:
 
 def _save(t: Training, meter: _Meter, step: int) -> None:
     began = time.perf_counter()
-    if rank() == 0 and t.checkpoints is not None:
+    if t.checkpoints is not None:
+        t.parallel.require_same(own_tensors(t.module) | t.optimizers.state_tensors(), step)
         t.log.sync()  # a resumed run reads its evaluations up to this step there
         state = State(step=step, phase=t.span.name, fingerprints=t.fingerprints, window=meter.to_json(),
                       skipped=t.guard.skipped, guard=t.guard.to_json())  # fmt: skip

@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -137,8 +137,26 @@ def _page_cache(stat: Path) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
+@contextmanager
+def stopping(network: nn.Module, asked: Callable[[], bool]) -> Iterator[None]:
+    """Within, `asked()` raises `Preempted` before the next batch goes through `network`."""
+
+    def look(module: nn.Module, given: object) -> None:
+        if asked():
+            raise Preempted
+
+    watch = network.register_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        watch.remove()
+
+
 class StopFlag:
     """Turns the first SIGTERM or SIGINT into a wish that the loop reads, and the second into an end at once.
+
+    Under torchrun a second signal changes nothing: it passes on those that the same user or scheduler has sent to this process
+    already, and ends by SIGKILL whatever does not stop in time.
 
     with StopFlag() as stop:
         while not stop.requested: ...
@@ -157,22 +175,8 @@ class StopFlag:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned is what it takes
 
-    def check(self) -> None:
-        """Raises `Preempted` if a stop was asked for: where the work that is left half done is made anew."""
-        if self.requested:
-            raise Preempted
-
-    @contextmanager
-    def between_batches(self, network: nn.Module) -> Iterator[None]:
-        """A stop that is asked for raises `Preempted` before the next batch goes through `network`."""
-        watch = network.register_forward_pre_hook(lambda module, given: self.check())
-        try:
-            yield
-        finally:
-            watch.remove()
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and "TORCHELASTIC_RUN_ID" not in os.environ:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.requested = True

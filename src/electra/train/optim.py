@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from electra.config import STRICT
+from electra.dist import fill
 from electra.errors import ElectraError
 
 #: With the step counter of Adam this high, beta ** step is 0 and the fused kernel divides by 1: no bias correction.
@@ -182,7 +183,7 @@ class Optimizers:
         """
         known = [name for name in networks if name in self.of_network]
         grads = {name: [p.grad for p in self.parameters[name].values() if p.grad is not None] for name in known}
-        norms = {n: torch.nn.utils.get_total_norm(g) for n, g in grads.items()}
+        norms = {n: _everywhere(torch.nn.utils.get_total_norm(g)) for n, g in grads.items()}
         common = torch.linalg.vector_norm(torch.stack(list(norms.values())))
         for name, own in norms.items():
             norm = own if self.config.clip_per_network else common
@@ -243,7 +244,7 @@ class Optimizers:
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """The reverse of `state_tensors`."""
         for name, tensor in self.state_tensors().items():
-            tensor.copy_(tensors[name])
+            fill(tensor, tensors[name])
 
     def _factor(self, step: int) -> float:
         return learning_rate_factor(step, self.steps, self.warmup, self.config.decay_ratio)
@@ -253,6 +254,12 @@ class Optimizers:
         for network, states in self.state.items():
             if networks is None or network in networks:
                 yield from ((self.parameters[network][name], state) for name, state in states.items())
+
+
+def _everywhere(norm: Tensor) -> Tensor:
+    """The norm over all processes, where gradients are sharded."""
+    whole: Tensor = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return whole
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from electra.config import STRICT, fingerprint
+from electra.dist import first, gather
 from electra.errors import ElectraError
 from electra.storage import json_text, write_whole
 
 RECIPE_FILE = "recipe.json"
 #: Settings of a recipe that say where and how often, not what is learnt: they may differ at a resume.
-_FREE = ("run", "loop")
+_FREE = ("run", "loop", "parallel")
 _OURS = (
     RECIPE_FILE, "events.jsonl", "tensorboard", "checkpoints", "phases", "model", "evaluation.json", "report.html",
     "summary.json", "lr-*", "seed-*", "retry",
@@ -69,28 +70,45 @@ class Opened:
 
 
 def open_run(config: RunConfig, tree: Mapping[str, Any], resolve: Callable[[], dict[str, Any]]) -> Opened:
-    """Start or resume the run of recipe `tree` in `config.dir`.
+    """Start or resume the run of recipe `tree` in `config.dir`; of several processes, the first one looks and writes.
 
     Args:
         config: where.
         tree: the recipe as JSON-ready tables, every field explicit.
-        resolve: probes and derives what is not in the recipe (JSON-ready); called for a new run only.
+        resolve: probes and derives what is not in the recipe (JSON-ready); called for a new run only, by all processes, of
+            which the first one is right.
 
     Raises:
         ElectraError: E-C420 another recipe has run here, E-C421 the directory holds other files or is none, E-C422 starting
-            over would remove the model that `init.from` names.
+            over would remove the model that `init.from` names, E-R803 the processes do not share the directory.
     """
-    directory, file = config.dir, config.dir / RECIPE_FILE
-    if (found := run_to_resume(config, tree)) is not None:
-        return found
-    resolved = resolve()  # before anything is removed: most of what can go wrong goes wrong here
+
+    def look() -> dict[str, Any] | None:
+        found = run_to_resume(config, tree)
+        return None if found is None else found.resolved
+
+    def start() -> dict[str, Any]:
+        _start(config.dir, tree, own)
+        return own
+
+    known = first(look)
+    own = {} if known is not None else resolve()  # before anything is removed: most of what can go wrong goes wrong here
+    resolved = known if known is not None else first(start)
+    seen = gather((config.dir / RECIPE_FILE).is_file())
+    if not all(seen):
+        raise ElectraError("E-R803", str(config.dir), f"process {seen.index(False)} does not see what process 0 has written "
+                           "there", "put run.dir on a file system that all machines share")  # fmt: skip
+    return Opened(directory=config.dir, resolved=resolved, resuming=known is not None)
+
+
+def _start(directory: Path, tree: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+    """Empty the place of what an earlier run has left, and make it the run of recipe `tree`."""
     for name in reversed(_OURS):  # the recipe last: until then the directory is known as a run
         for path in directory.glob(name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     directory.mkdir(parents=True, exist_ok=True)
     stored = {"format_version": 1, "recipe": tree, "resolved": resolved, "fingerprint": recipe_fingerprint(tree)}
-    write_whole(file, json_text(stored))  # it makes the directory a run
-    return Opened(directory=directory, resolved=resolved, resuming=False)
+    write_whole(directory / RECIPE_FILE, json_text(stored))  # it makes the directory a run
 
 
 def run_to_resume(config: RunConfig, tree: Mapping[str, Any]) -> Opened | None:
