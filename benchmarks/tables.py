@@ -73,6 +73,23 @@ def corpus_start() -> list[str]:
     return [*lines, *table(head, rows), ""]
 
 
+def scaling() -> list[str]:
+    results = load("scaling-*.json")
+    if not results:
+        return []
+    lines = ["## Several processes on one machine", ""]
+    lines += [
+        "`python benchmarks/scaling.py`: the same global batch, interleaved, medians; a process alone on one core is 1.",
+        "",
+    ]
+    columns = ("processes", "threads", "strategy", "tokens_per_second", "speed")
+    for name, result in results:
+        lines += [f"`{name}`: {result['date']}, {result['machine']['cores']} cores, {result['recipe']}, {result['rows']} rows, "
+                  f"{result['precision']}.", ""]  # fmt: skip
+        lines += [*table(columns, ([side[column] for column in columns] for side in result["sides"])), ""]
+    return lines
+
+
 def small_budgets() -> list[str]:
     command = "`python benchmarks/small_budgets.py WORK_DIR`"
     lines = ["## What a few minutes of pre-training are worth", ""]
@@ -326,6 +343,7 @@ def main() -> None:
         corpus_build(),
         corpus_start(),
         pretrain_step(),
+        scaling(),
         finetune_step(),
         predict(),
         understanding(),

@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import torch.distributed as td
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from electra.errors import ElectraError, Preempted, RelayedError
 
@@ -78,13 +80,23 @@ def processes(timeout_minutes: float) -> Iterator[None]:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        td.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        _form(backend, timedelta(minutes=timeout_minutes))
         yield
     except RuntimeError as error:
         if (lost := _lost(error, timeout_minutes)) is None:
             raise
         raise lost from error
     td.destroy_process_group()  # not behind an error: it might wait for a process that is no more
+
+
+def _form(backend: str, timeout: timedelta) -> None:
+    """Meet the others. Where torchrun's static rendezvous starts all again, its store still has the addresses of those that have
+    ended; so each attempt has names of its own. Other rendezvous, which have identifiers, bring a new store themselves."""
+    store, number, size = next(iter(rendezvous("env://", timeout=timeout)))
+    static = os.environ.get("TORCHELASTIC_RUN_ID") == "none"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if static else "0"
+    own = PrefixStore(f"electra {attempt}", store)
+    td.init_process_group(backend, store=own, rank=number, world_size=size, timeout=timeout)
 
 
 def _require_environment() -> None:
@@ -108,7 +120,7 @@ def _lost(error: RuntimeError, timeout_minutes: float) -> ElectraError | None:
     where = f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} on {socket.gethostname()}"
     mend = "the same command goes on from the last checkpoint; torchrun does it by itself with --max-restarts"
     if "time" in text.lower() and "out" in text.lower():
-        cause = f"another process has not answered for {timeout_minutes:g} minutes (parallel.timeout_minutes)"
+        cause = f"another process does not answer (parallel.timeout_minutes = {timeout_minutes:g})"
         return ElectraError("E-R801", where, cause, f"see whether its machine is up and can be reached; {mend}")
     return ElectraError("E-R800", where, "another process of this run has ended", f"see what it said last; {mend}")
 

@@ -20,7 +20,7 @@ from electra.config import STRICT
 from electra.data.mixture import Mixture, Source
 from electra.data.pairs import PairRows, PairRowsConfig
 from electra.data.rows import PackedRows, PackedRowsConfig, Rows
-from electra.dist import fold_seed
+from electra.dist import fold_seed, rank, world_size
 from electra.errors import ElectraError
 from electra.text.corpus import Corpus
 from electra.text.tokenizer import Tokenizer
@@ -157,9 +157,9 @@ class Corpora:
         return Source(name=name, rows=rows, weight=weight, seed=key)
 
     def verify(self) -> None:
-        """Read every shard of every corpus. Raises ElectraError E-D123 that names the first one that is damaged."""
+        """Read every shard of every corpus, each process its part. Raises ElectraError E-D123 that names a damaged one."""
         for corpus in self.corpora:
-            corpus.verify()
+            corpus.verify(rank(), world_size())
 
     def counts(self) -> dict[str, int | float]:
         """Documents, tokens and rows of all sources together, as stored, and the mean length of the rows that are drawn."""
