@@ -90,8 +90,8 @@ def processes(timeout_minutes: float) -> Iterator[None]:
 
 
 def _form(backend: str, timeout: timedelta) -> None:
-    """Meet the others. Where torchrun's static rendezvous starts all again, its store still has the addresses of those that have
-    ended; so each attempt has names of its own. Other rendezvous, which have identifiers, bring a new store themselves."""
+    """Meet the others. Where torchrun's static rendezvous starts all again, its store still has the addresses of those that
+    have ended; so each attempt has names of its own. Other rendezvous, which have identifiers, bring a new store themselves."""
     store, number, size = next(iter(rendezvous("env://", timeout=timeout)))
     static = os.environ.get("TORCHELASTIC_RUN_ID") == "none"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if static else "0"
