@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent
 #: of the minutes, those of the run that nothing happens to; starting again takes time, too
 UNDISTURBED = 0.35
 #: starts of the disturbed run for which the minutes are divided; nearly as many are killed
-STARTS = 50
+STARTS = 60
 #: share of the deaths by SIGTERM, which saves
 STOPS = 0.2
 # what the clock says
@@ -72,8 +72,9 @@ class Command:
                     "precision=fp32", "loop.save_minutes=0.03", "loop.log_steps=20"]  # fmt: skip
         with self.directory.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "electra", "pretrain", "test-classic", *settings],
-                stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "2"},
+                [sys.executable, "-m", "electra", "pretrain", "test-classic", *settings], stdout=log, stderr=log,
+                # passive: on a busy machine threads would else wait for each other in loops
+                env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
             )  # fmt: skip
 
     def finish(self) -> float:
@@ -149,10 +150,11 @@ class Tally:
 def soak(place: Path, minutes: float) -> dict[str, Any]:
     corpus = make_corpus(place)
     probe = Command(place / "probe", corpus, 300)
-    whole = probe.finish()
-    training = sum(event["seconds"] for event in probe.events() if event["event"] == "step")
-    starting, budget = whole - training, 60 * minutes * UNDISTURBED
-    steps = max(300, int(300 * budget / training))
+    launched = time.time()
+    probe.finish()
+    first, last = (probe.events()[place]["time"] for place in (0, -1))
+    starting, budget = first - launched, 60 * minutes * UNDISTURBED
+    steps = max(100, int(probe.steps * budget / (last - first)))
     undisturbed, disturbed = (Command(place / name, corpus, steps) for name in ("undisturbed", "disturbed"))
     alone = undisturbed.finish()
     chance, tally, began = random.Random(0), Tally(), time.perf_counter()
