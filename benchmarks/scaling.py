@@ -2,10 +2,10 @@
 
     python benchmarks/scaling.py [--recipe electra-small] [--rows 32] [--steps 12] [--rounds 5] [--no-save]
 
-The corpus is synthetic. Every process has one thread, so that 1 and 2 processes use 1 and 2 cores; beside them one process with two
-threads, which is what the same two cores do without a group. The sides are interleaved, as whole runs of the command line under
-torchrun; of each run the median of its steps counts, without the first three, and of the rounds the median. Dropout is off and the
-precision is the same for all.
+The corpus is synthetic. Every process has one thread, so that 1 and 2 processes use 1 and 2 cores; beside them one process with
+two threads, which is what the same two cores do without a group. The sides are interleaved, as whole runs of the command line
+under torchrun; of each run the median of its steps counts, without the first three, and of the rounds the median. Dropout is
+off and the precision is the same for all.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def main() -> None:
     found: dict[tuple[int, int, str], list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        dropout = NO_DROPOUT if "modern" not in given.recipe else []
         command = [given.recipe, f"corpus.path={make_corpus(place)}", f"batch.rows={given.rows}", f"stop.steps={given.steps}",
-                   "loop.log_steps=1", f"precision={precision}", *(NO_DROPOUT if "modern" not in given.recipe else [])]  # fmt: skip
+                   "loop.log_steps=1", f"precision={precision}", *dropout]  # fmt: skip
         for _ in range(given.rounds):
             for side, speeds in found.items():
                 speeds.append(tokens_per_second(side, command, place / "run"))
