@@ -15,6 +15,8 @@ import hashlib
 import json
 import os
 import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 import torch.distributed as td
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from electra.errors import ElectraError, Preempted, RelayedError
@@ -90,13 +92,36 @@ def processes(timeout_minutes: float) -> Iterator[None]:
 
 
 def _form(backend: str, timeout: timedelta) -> None:
-    """Meet the others. Where torchrun's static rendezvous starts all again, its store still has the addresses of those that
-    have ended; so each attempt has names of its own. Other rendezvous, which have identifiers, bring a new store themselves."""
+    """Meet the others, and no others: where a launcher starts all again, the store still has what the dead have written, with
+    the addresses at which they could be reached."""
     store, number, size = next(iter(rendezvous("env://", timeout=timeout)))
-    static = os.environ.get("TORCHELASTIC_RUN_ID") == "none"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if static else "0"
-    own = PrefixStore(f"electra {attempt}", store)
+    own = PrefixStore(_common_name(store, number, size, timeout), store)
     td.init_process_group(backend, store=own, rank=number, world_size=size, timeout=timeout)
+
+
+def _common_name(store: Store, number: int, size: int, timeout: timedelta) -> str:
+    """A name that all processes of this attempt have, and none of another: drawn by the first one, which answers every number
+    that the others draw until each has heard it. Only who is alive hears the answer to its own."""
+    own = uuid.uuid4().hex
+    if number:
+        store.set(f"electra/asks/{number}", own)
+        name = store.get(f"electra/answer/{own}").decode()
+        store.set(f"electra/heard/{name}/{number}", "")
+        return name
+    missing, answered, deadline = set(range(1, size)), set[str](), time.monotonic() + timeout.total_seconds()
+    while missing:
+        if time.monotonic() > deadline:
+            raise td.DistStoreError(f"timed out: processes {sorted(missing)} have not come")
+        for other in sorted(missing):
+            if store.check([f"electra/heard/{own}/{other}"]):
+                missing.remove(other)
+            elif store.check([f"electra/asks/{other}"]):
+                asks = store.get(f"electra/asks/{other}").decode()
+                if asks not in answered:
+                    store.set(f"electra/answer/{asks}", own)
+                    answered.add(asks)
+        time.sleep(0.01)
+    return own
 
 
 def _require_environment() -> None:
