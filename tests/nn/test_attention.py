@@ -147,3 +147,13 @@ def test_turned_queries_and_keys_on_every_path(short: int, monkeypatch: pytest.M
     for mixed in (attend(q[None], k[None], v[None], padded)[0], attend(q, k, v, packed)):
         torch.testing.assert_close(mixed, expected)
         torch.testing.assert_close(torch.autograd.grad(mixed.square().sum(), (q, k, v)), gradient)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen attention runs on GPUs only; this machine has none")
+@pytest.mark.parametrize("window", [None, 4])
+def test_the_varlen_kernel_is_the_reference(window: int | None) -> None:
+    lengths = torch.tensor([5, 1, 9])
+    layout = Packed(cu_seqlens=torch.tensor([0, *lengths.cumsum(0)], dtype=torch.int32).cuda(), max_seqlen=9)
+    qkv = torch.randn(15, 3, 2, 32, device="cuda", dtype=torch.bfloat16)
+    whole = attention.attend(qkv.float(), Reach(layout, window))  # fp32 takes the padded path
+    torch.testing.assert_close(attention.attend(qkv, Reach(layout, window)).float(), whole, rtol=2e-2, atol=2e-2)

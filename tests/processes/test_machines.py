@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 Events = Callable[[Path, str], list[dict[str, Any]]]
-LIMIT = 150.0
+LIMIT = 300.0
 
 
 def wait_for(what: Callable[[], bool], processes: list[subprocess.Popen[bytes]]) -> None:
