@@ -195,14 +195,6 @@ def test_two_sources_killed_and_resumed(
     assert epochs["other"] > 2 > epochs["main"] > 0
 
 
-def test_stopped_before_the_first_step(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
-    run = runner("test-modern")
-    assert run.run(forward("mlm", 0, 0, [SIGTERM])) == 75, run.output()
-    assert run.events("stop")[-1]["step"] == 0
-    assert run.run() == 0, run.output()
-    assert Ended.of(run.directory) == uninterrupted("test-modern")
-
-
 def test_stops_around_the_change_of_phase(runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]) -> None:
     run = runner("test-modern")
     # in the last micro-batch of the first phase: that step is finished, the next one is not begun
@@ -260,22 +252,6 @@ def test_a_finished_run_that_is_started_again_stays_as_it_is(runner: Callable[[s
     before = Ended.of(run.directory)
     assert run.run() == 0, run.output()
     assert Ended.of(run.directory) == before
-
-
-def test_a_broken_newest_checkpoint_is_passed_over_aloud(
-    runner: Callable[[str], Runner], uninterrupted: Callable[[str], Ended]
-) -> None:
-    run = runner("test-classic")
-    assert run.run(forward("rtd", 5, 0, [SIGTERM])) == 75
-    assert run.run(again("rtd", 6 * MICRO_BATCHES, [SIGTERM])) == 75
-    newest = max((run.directory / "checkpoints").iterdir())
-    file = newest / "optimizer.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
-    assert run.run() == 0, run.output()
-    warning = next(event for event in run.events("warning") if event["code"] == "E-M401")
-    assert newest.name in warning["message"]
-    assert "optimizer.safetensors" in warning["message"]
-    assert Ended.of(run.directory) == uninterrupted("test-classic")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_exits_4(
