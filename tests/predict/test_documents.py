@@ -19,7 +19,7 @@ from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import RtdHead
-from electra.models.model_dir import Provenance, save_model_dir
+from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.objectives.supervised import Supervised
 from electra.predict.documents import Passage, _cut, answer, bm25, read_documents, terms
 from electra.predict.predictor import Predictor, load
@@ -152,7 +152,7 @@ def test_what_is_wrong_with_the_folder_or_the_model_is_said(folder: Path, model:
         read_documents(tmp_path)
     with pytest.raises(ElectraError, match="E-C329"):
         answer(load(model), [], lambda question, number: [], [], 0)
-    encoder = load(model).network.encoder
+    encoder = load_model_dir(model).encoder
     save_model_dir(tmp_path / "rtd", encoder=encoder, head=RtdHead(encoder.config), provenance=PROVENANCE)
     with pytest.raises(ElectraError, match="E-C328"):
         answer(load(tmp_path / "rtd", "replaced"), [], lambda question, number: [], [], 5)
