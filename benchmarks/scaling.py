@@ -66,15 +66,9 @@ def main() -> None:
     found: dict[tuple[int, int, str], list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-<<<<<<< HEAD
-        command = [given.recipe, f"corpus.path={make_corpus(place)}", f"batch.rows={given.rows}", f"precision={precision}",
-                   f"stop.steps={given.steps}", "loop.log_steps=1"]  # fmt: skip
-        command += NO_DROPOUT if "modern" not in given.recipe else []
-=======
         dropout = NO_DROPOUT if "modern" not in given.recipe else []
         command = [given.recipe, f"corpus.path={make_corpus(place)}", f"batch.rows={given.rows}", f"stop.steps={given.steps}",
                    "loop.log_steps=1", f"precision={precision}", *dropout]  # fmt: skip
->>>>>>> w-dist
         for _ in range(given.rounds):
             for side, speeds in found.items():
                 speeds.append(tokens_per_second(side, command, place / "run"))
