@@ -1,7 +1,7 @@
 """The scores of transformers' Trainer (trainer.py) on MRPC and WNUT-17, judged by the same metrics as ours.
 
-Same weights, head, batch and epochs as in understanding.py. The learning rate is the best of three for the first seed on the
-very file that is reported, which favours the peer; ours is not chosen so.
+Same weights, head, batch, epochs and precision (bf16) as in understanding.py. The learning rate is the best of three for the
+first seed on the very file that is reported, which favours the peer; ours is not chosen so.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ EPOCHS = {"mrpc": 3, "wnut17": 5}
 
 
 def measure_peer(name: str, seed: int, data: Path, work: Path) -> dict[str, Any]:
-    """Metrics, seconds and the rate that was taken; the choice of the rate is kept in WORK_DIR."""
+    """Metrics, seconds and the rate that was taken; what was found in choosing the rate is kept in WORK_DIR."""
     model = steps.encoder(work)
     score = mrpc if name == "mrpc" else wnut17
-    chosen = work / f"trainer-{name}.json"
-    if not chosen.is_file():
-        tried = {rate: score(model, data, work, rate, 0)["metrics"]["f1"] for rate in RATES}
-        chosen.write_text(
-            json.dumps({"best": max(tried, key=tried.__getitem__), "tried": {str(r): v for r, v in tried.items()}})
-        )
-    found = json.loads(chosen.read_text())
-    return {**score(model, data, work, found["best"], seed), "lr": found["best"], "tried": found["tried"]}
+
+    def found(lr: float, seed: int) -> dict[str, Any]:
+        path = work / f"trainer-{name}-{lr:g}-{seed}.json"
+        if not path.is_file():
+            path.write_text(json.dumps(score(model, data, work, lr, seed)))
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result
+
+    tried = {rate: found(rate, 0)["metrics"]["f1"] for rate in RATES}
+    best = max(tried, key=tried.__getitem__)
+    return {**found(best, seed), "lr": best, "tried": {str(rate): f1 for rate, f1 in tried.items()}, "bf16": True}
 
 
 def mrpc(model: Path, data: Path, work: Path, lr: float, seed: int) -> dict[str, Any]:
@@ -47,7 +50,8 @@ def mrpc(model: Path, data: Path, work: Path, lr: float, seed: int) -> dict[str,
 
     (texts, labels), (held_out, gold) = read("train"), read("dev")
     rows = trainer.text_rows(model, texts, labels, 128)
-    run = trainer.trainer("classify", model, rows, 2, place=work / "peer", lr=lr, epochs=EPOCHS["mrpc"], seed=seed)
+    run = trainer.trainer("classify", model, rows, 2, place=work / "peer", lr=lr, epochs=EPOCHS["mrpc"], seed=seed,
+                          bf16=True)  # fmt: skip
     began = time.perf_counter()
     run.train()
     seconds = time.perf_counter() - began
@@ -76,7 +80,8 @@ def wnut17(model: Path, data: Path, work: Path, lr: float, seed: int) -> dict[st
         numbers = [[tags.index(tag) if tag in tags else tags.index("O") for _, tag in sentence] for sentence in sentences]
         return trainer.word_rows(model, [[word for word, _ in sentence] for sentence in sentences], numbers, 128)
 
-    run = trainer.trainer("tag", model, rows(train), len(tags), place=work / "peer", lr=lr, epochs=EPOCHS["wnut17"], seed=seed)
+    run = trainer.trainer("tag", model, rows(train), len(tags), place=work / "peer", lr=lr, epochs=EPOCHS["wnut17"], seed=seed,
+                          bf16=True)  # fmt: skip
     began = time.perf_counter()
     run.train()
     seconds = time.perf_counter() - began
