@@ -67,11 +67,11 @@ def test_a_signal_in_every_phase(
     kind: str, phase: str, trial_of: Callable[[str], Any], whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial, (module, name, call, stops) = trial_of(kind), MOMENTS[kind][phase]
-    calls = arm(monkeypatch, trial, module, name, call)
+    calls, before = arm(monkeypatch, trial, module, name, call), signal.getsignal(signal.SIGTERM)
     assert trial.was_stopped() == stops
     assert len(calls) >= call, "the call never came"
     assert len(calls) == call or name == "_replace", "something was begun after the signal"  # a stop renames, too
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     if stops:
         assert trial.newest >= 0
         trial.run()
