@@ -22,10 +22,11 @@ from electra.deploy.inputs import fields_of
 from electra.deploy.refusal import Refusal
 from electra.deploy.settings import ANSWER_CHARACTERS, REQUEST_TOKENS
 from electra.errors import ElectraError
-from electra.models.model_dir import ModelDir, load_model_dir
+from electra.models.model_dir import ModelDir
 from electra.predict.inference import Precision
-from electra.predict.predictor import Predictor, load, predictor_of
-from electra.predict.writer import Writer, load_writer, writer_of
+from electra.predict.predictor import Predictor, predictor_of, task_of
+from electra.predict.predictor import open_model as open_parts
+from electra.predict.writer import Writer, causal_writer, writer_of
 from electra.tasks import task_config
 from electra.tasks.classify import Classify
 from electra.tasks.embed import Embed
@@ -287,16 +288,17 @@ def open_model(name: str, path: Path, precision: Precision = "fp32") -> ServedMo
     Raises:
         ElectraError: those of `load_model_dir` and `predictor.load`.
     """
+    model = open_parts(path)
     try:
-        own = load(path, precision=precision)
+        config = task_of(model, None)
     except ElectraError as error:
-        if error.code != "E-C306":  # it was not fine-tuned
+        if error.code != "E-C306" or not isinstance(model, ModelDir):
             raise
     else:
+        own = predictor_of(model, config, precision)
         return ServedModel(name, own, None, writer_of(own) if isinstance(own.task, Generate) else None)
-    model = load_model_dir(path)
-    if model.causal_head is not None:
-        return ServedModel(name, None, None, load_writer(path))
+    if model.causal_head is not None:  # it was not fine-tuned
+        return ServedModel(name, None, None, causal_writer(model))
     return ServedModel(name, None, _Opened(**vars(model), opened=model.tokenizer()), None, precision)
 
 

@@ -199,10 +199,19 @@ def load(
             named, or another than the one that was; and those of `inference.ready`, `load_model_dir`, `open_export`,
             `Export.network` and `tasks.task_config`.
     """
-    model = open_export(Path(path)) or load_model_dir(Path(path))
+    model = open_model(Path(path))
     if task is None or isinstance(task, str):
         return predictor_of(model, task_of(model, task, columns, settings), precision)
     return predictor_of(model, _with_columns(task, columns) if columns else task, precision)
+
+
+def open_model(path: Path) -> ModelDir | Export:
+    """A model directory, or what `electra export --to onnx` made of one.
+
+    Raises:
+        ElectraError: those of `open_export` and `load_model_dir`.
+    """
+    return open_export(path) or load_model_dir(path)
 
 
 def task_of(

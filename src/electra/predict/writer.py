@@ -25,7 +25,7 @@ from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Stop, gen
 from electra.models.generation import GenerationHead, signs_of
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.models.recurrent import RecurrentEncoder
-from electra.predict.predictor import Predictor, load
+from electra.predict.predictor import Predictor, predictor_of, task_of
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate
 from electra.text.tokenizer import Tokenizer, well_formed
@@ -197,16 +197,25 @@ def load_writer(path: str | Path) -> Writer:
     """
     model = load_model_dir(Path(path))
     if model.task is not None and model.task.get("type") == "generate":
-        return writer_of(load(path))
+        return writer_of(predictor_of(model, task_of(model, None)))
+    return causal_writer(model)
+
+
+def causal_writer(model: ModelDir) -> Writer:
+    """The writer of a loaded causal language model.
+
+    Raises:
+        ElectraError: E-M625, E-M311 as `load_writer`.
+    """
     if model.causal_head is None:
         what, mend = _other(model)
-        raise ElectraError("E-M625", str(path), f"is {what}, which does not write", mend)
+        raise ElectraError("E-M625", str(model.path), f"is {what}, which does not write", mend)
     if isinstance(model.encoder, RecurrentEncoder):
-        raise ElectraError("E-M625", str(path), "is a recurrent language model, which does not write",
+        raise ElectraError("E-M625", str(model.path), "is a recurrent language model, which does not write",
                            "train a causal model with a classic or modern encoder")  # fmt: skip
     tokenizer, entries = model.tokenizer(), model.encoder.config.vocab_size
     if tokenizer.vocab_size > entries:
-        raise ElectraError("E-M311", str(path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
+        raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
                            "bring the tokenizer that belongs to the weights")  # fmt: skip
     return Writer(Decoder(model.encoder, model.causal_head).eval(), tokenizer)
 
