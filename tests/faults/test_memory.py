@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from electra.train.loop import is_out_of_memory
+from electra.train.machine import is_out_of_memory
 
 HALF = {"pretrain": "batch.micro_rows=2", "finetune": "batch.micro_tokens=64"}
 FORWARD = {

@@ -19,8 +19,8 @@ from electra.errors import ElectraError, ExitCode, Preempted
 from electra.events import Event, EventLog
 from electra.train import guard
 from electra.train.checkpoint import Checkpoints, own_tensors
-from electra.train.loop import LoopConfig, Span, Training, is_out_of_memory, train
-from electra.train.machine import StopFlag
+from electra.train.loop import LoopConfig, Span, Training, train
+from electra.train.machine import StopFlag, is_out_of_memory
 from electra.train.optim import AdamWConfig, Optimizers
 from electra.train.selection import Evaluation
 

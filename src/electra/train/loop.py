@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from electra.config import STRICT
 from electra.contracts import Batch, Loader, Losses, Noise, Objective, Phase
-from electra.dist import any_of, fold_seed, rank, sum_counts, world_size
+from electra.dist import added, any_of, fold_seed, rank, sum_counts, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import EventLog
 from electra.train.checkpoint import Checkpoints, State, own_tensors
 from electra.train.guard import Fault, Guard, measures, way_back
-from electra.train.machine import StopFlag
+from electra.train.machine import StopFlag, is_out_of_memory
 from electra.train.optim import Optimizers
 from electra.train.parallel import Replicas
 from electra.train.selection import Evaluation, best, since_best
@@ -291,8 +291,7 @@ def _accumulate(t: Training, step: int, phase: Phase, stop: StopFlag, may_stop: 
     """
     while True:
         micro_batches = list(t.loader.micro_batches(step - t.span.first, rank(), world_size()))
-        names = sorted({name for batch, _ in micro_batches for name in batch.counts})
-        counts = sum_counts({name: sum(batch.counts.get(name, 0.0) for batch, _ in micro_batches) for name in names})
+        counts = sum_counts(added([batch.counts for batch, _ in micro_batches]))
         if may_stop and any_of(stop.requested):
             return None
         totals: Totals = {}
@@ -333,11 +332,6 @@ def forward(t: Training, batch: Batch, noise: Noise, phase: Phase) -> Losses:
 def sum_of_terms(losses: Losses, counts: Mapping[str, float]) -> Tensor:
     """The scalar to differentiate: each term's sum over its global count, times its weight."""
     return torch.stack([term.weight * term.total / max(counts[term.unit], 1.0) for term in losses.terms.values()]).sum()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it; the CPU allocator only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _skip(t: Training, step: int, fault: Fault) -> bool:

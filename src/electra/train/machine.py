@@ -117,6 +117,11 @@ def peak_memory() -> int | None:
     return _kilobytes("/proc/self/status", "VmHWM:") if _CLEAR.is_file() and os.access(_CLEAR, os.W_OK) else None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; the CPU allocator only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 _CLEAR = Path("/proc/self/clear_refs")
 #: files with the limit of a container and its use, control groups of version 2 and 1
 _LIMITS = (
