@@ -138,13 +138,14 @@ def _onnx(model: ModelDir, out: Path, name: str | None, settings: Mapping[str, A
     if expected is None or not isinstance(network, Portable):
         raise ElectraError("E-C713", str(model.path), f"task {config.type} is more than a pass of one network over whole texts",
                            "use the model directory itself")  # fmt: skip
-    examples = [] if int8 is None else _labelled(task_of(model, name, int8.columns, settings).build(model.tokenizer()), int8)
+    tokenizer = model.tokenizer()
+    examples = [] if int8 is None else _labelled(task_of(model, name, int8.columns, settings).build(tokenizer), int8)
     graph = Graph(network, expected).eval()
     with storage.sealed_directory(out, manifest := _manifest(model, FORMAT, FORMAT_VERSION)) as temporary:
         file = temporary / GRAPH
         file.parent.mkdir()
         write_graph(graph, file)
-        read = reading(config, model.tokenizer().mask_id)
+        read = reading(config, tokenizer.mask_id)
         session = SessionNetwork(open_session(file), expected, read)
         differences, gate = compare(graph, session), None
         if int8 is not None:

@@ -137,7 +137,7 @@ def write_graph(graph: Graph, file: Path) -> None:
     axes = ("batch_size", "num_choices", "sequence_length") if graph.choices else ("batch_size", "sequence_length")
     dims = [torch.export.Dim(name) for name in axes]
     shapes = tuple({place: dims[place] for place in range(tensor.ndim)} for tensor in example.values())
-    with warnings.catch_warnings(), _quiet(), torch.no_grad():
+    with warnings.catch_warnings(), errors_alone("torch.onnx"), torch.no_grad():  # it tells what it does without: torchvision
         warnings.simplefilter("ignore")  # of the exporter, about its own future
         program = torch.onnx.export(
             graph, tuple(example.values()), input_names=graph.inputs, output_names=graph.outputs, dynamic_shapes=(shapes,),
@@ -149,9 +149,9 @@ def write_graph(graph: Graph, file: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter tells what it does without: torchvision."""
-    logger = logging.getLogger("torch.onnx")
+def errors_alone(name: str | None = None) -> Iterator[None]:
+    """Within, the logger of that name (None = the root) passes on errors alone."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -10,14 +10,13 @@ The gate: the task's main metric on a labelled file, of the fp32 graph and of th
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from electra.contracts import Example
+from electra.deploy.graph import errors_alone
 from electra.errors import ElectraError
 from electra.evaluate.examine import figures
 from electra.evaluate.run import judged, trainable
@@ -58,7 +57,7 @@ def quantize(file: Path, out: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with TemporaryDirectory(dir=out.parent) as folder, _quiet():
+    with TemporaryDirectory(dir=out.parent) as folder, errors_alone():  # the quantiser gives advice by the root logger
         folded = Path(folder) / file.name  # weights that are turned first, so that products see them as constants
         quant_pre_process(file, folded, skip_symbolic_shape=True, skip_onnx_shape=True)
         quantize_dynamic(folded, out, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
@@ -84,15 +83,3 @@ def measured(fp32: Predictor, int8: Predictor, examples: Sequence[Example], name
         raise ElectraError("E-M713", "--quantize", f"int8 loses {gate.drop:.4f}: {gate}; nothing was written",
                            "allow more with --max-drop, or export without --quantize")  # fmt: skip
     return gate
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser gives advice by the root logger."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
