@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.deploy.conftest import Start, until
+from tests.deploy.conftest import Server, Start, until
 from tests.deploy.test_serve_connections import HEAD, read_all
-from tests.deploy.test_serve_queue import Crowd, Held, hold, waiting
+from tests.deploy.test_serve_queue import Crowd, hold, waiting
 
 from electra.cli_deploy import serve as verb
 from electra.deploy import server as server_module
@@ -80,16 +81,8 @@ def test_models_have_names(model_dirs: dict[str, Path], tmp_path: Path) -> None:
         open_model("a", tmp_path)
 
 
-def test_the_end_answers_what_was_accepted(start: Start, model_dirs: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "batches").write_text("")
-
-    def models() -> list[object]:
-        model = open_model("a", model_dirs["sentiment"])
-        predictor = model.skill().predictor
-        predictor.network = Held(predictor.network, tmp_path, "a").eval()
-        return [model]
-
-    server = start(models=models)
+def test_the_end_answers_what_was_accepted(held: Callable[..., Server], tmp_path: Path) -> None:
+    server = held("a")
     crowd = Crowd(server)
     first = hold(tmp_path, crowd)
     others = [crowd.ask("a", "good") for _ in range(12)]
@@ -152,16 +145,8 @@ def test_the_end_under_load_loses_nothing(start: Start) -> None:
     assert lost == 0
 
 
-def test_a_second_signal_ends_at_once(start: Start, model_dirs: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "batches").write_text("")
-
-    def models() -> list[object]:
-        model = open_model("a", model_dirs["sentiment"])
-        predictor = model.skill().predictor
-        predictor.network = Held(predictor.network, tmp_path, "a").eval()
-        return [model]
-
-    server = start(models=models)
+def test_a_second_signal_ends_at_once(held: Callable[..., Server], tmp_path: Path) -> None:
+    server = held("a")
     crowd = Crowd(server)
     first = hold(tmp_path, crowd)
     server.signal(signal.SIGINT)

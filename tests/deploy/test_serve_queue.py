@@ -5,69 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
-from tests.deploy.conftest import TOKENIZER, Reply, Server, Start, until
-from torch import Tensor, nn
-
-from electra.contracts import Batch
-from electra.deploy.served import ServedModel, open_model
-
-#: a word whose rows the failing network cannot read, one token each time
-BAD_WORD = TOKENIZER.encode("Seattle").ids[1]
-
-
-class Held(nn.Module):
-    """A network that says what it reads, waits while a file is there, and fails on one token.
-
-    Args:
-        network: reads.
-        notes: a folder: `hold` keeps it waiting, `batches` gets the number of rows of each batch, with its name.
-        name: its own.
-    """
-
-    def __init__(self, network: nn.Module, notes: Path, name: str) -> None:
-        super().__init__()
-        self.network, self.notes, self.name = network, notes, name
-
-    def forward(self, batch: Batch) -> Tensor:
-        rows = len(batch.tokens) if batch.tokens.ndim > 1 else len(batch.layout.cu_seqlens) - 1  # type: ignore[union-attr]
-        with (self.notes / "batches").open("a") as out:
-            out.write(f"{self.name} {rows}\n")
-        until(lambda: not (self.notes / "hold").exists(), 60)
-        if (batch.tokens == BAD_WORD).any():
-            raise RuntimeError("this text cannot be read: xylophonist")
-        if (self.notes / "nan").exists():
-            return self.network(batch) * torch.nan
-        found: Tensor = self.network(batch)
-        return found
-
-
-@pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    (tmp_path / "batches").write_text("")
-    return tmp_path
-
-
-@pytest.fixture
-def held(start: Start, model_dirs: dict[str, Path], notes: Path) -> Callable[..., Server]:
-    """A server of classifiers whose networks are held, by names."""
-
-    def begin(*names: str, **settings: object) -> Server:
-        def models() -> Sequence[ServedModel]:
-            opened = [open_model(name, model_dirs["sentiment"]) for name in names]
-            for model in opened:
-                predictor = model.skill().predictor
-                predictor.network = Held(predictor.network, notes, model.name).eval()
-            return opened
-
-        return start(models=models, **settings)
-
-    return begin
+from tests.deploy.conftest import Reply, Server, Start, until
 
 
 class Crowd:

@@ -73,6 +73,6 @@ def test_the_pattern_finds_them(text: str) -> None:
     assert _NOWHERE.search(text)
 
 
-@pytest.mark.parametrize("text", ["runs/" + "home/x", "a/" + "tmp/b", "~/x", "example.org", "data/rows.py", "text/work/"])
+@pytest.mark.parametrize("text", ["runs/" + "home/x", "a/" + "tmp/b", "~/x", "example.org", "data/rows.py", "text/wo" + "rk/"])
 def test_the_pattern_leaves_others_alone(text: str) -> None:
     assert not _NOWHERE.search(text)
