@@ -35,6 +35,7 @@ from electra.tasks.generate import Generate
 from electra.tasks.regression import Regression
 from electra.tasks.score import METHODS, Score
 from electra.text.tokenizer import Tokenizer
+from electra.train.machine import give_back_memory
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 #: settings of a task that a caller may name
@@ -329,4 +330,8 @@ def open_models(arguments: Sequence[str], precision: Precision = "fp32") -> list
     for place, (name, path) in enumerate(places):
         if name in [other for other, _ in places[:place]]:
             raise ElectraError("E-C731", str(path), f"another model is called {name!r} too", "name it: NAME=DIR")
-    return [open_model(name, path, precision) for name, path in places]
+    models = []
+    for name, path in places:
+        models.append(open_model(name, path, precision))
+        give_back_memory()
+    return models

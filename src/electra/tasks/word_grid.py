@@ -56,6 +56,13 @@ class WordGrid:
         found = self.starts[first] == starts
         return WordGrid(starts=starts[found], ends=ends[found], tokens=self.tokens[first[found]])
 
+    def begins(self, given: Characters) -> npt.NDArray[np.bool_]:
+        """bool [w], whether a given word begins with the word; True of all where none is given."""
+        if not len(given):
+            return np.ones(len(self), dtype=np.bool_)
+        starts, _ = _columns(given)
+        return np.isin(self.starts, starts)
+
     def touched(self, mentions: Sequence[Mention]) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
         """The words [first, behind) that share a character with each mention, and whether it is made of whole words."""
         starts, ends = _columns([(mention.start, mention.end) for mention in mentions])

@@ -69,6 +69,12 @@ def keep_large_buffers() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def give_back_memory() -> None:
+    """Give the kernel what `keep_large_buffers` kept and nobody uses, as after loading a model: its file and its first weights."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def prepare_to_predict() -> None:
     """Set up a process that predicts: a thread for each available core, unless OMP_NUM_THREADS says how many; buffers kept.
 
