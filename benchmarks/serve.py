@@ -85,10 +85,10 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         self.code = self.process.wait(120)
 
-    def memory(self) -> float:
-        """Resident MB."""
+    def memory(self, of: str = "VmRSS") -> float:
+        """Resident MB; of them `RssAnon` are not pages of files, which the kernel drops when it needs room."""
         with Path(f"/proc/{self.process.pid}/status").open() as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith(of))
 
 
 def wrk(server: Server, bodies: Path, connections: int, seconds: int) -> dict[str, Any]:
@@ -305,7 +305,7 @@ class Bench:
                     lost += 1
 
     def start(self) -> dict[str, Any]:
-        torch, ready, memory = [], [], []
+        torch, ready, memory, anonymous = [], [], [], []
         for _ in range(1 if self.args.short else 5):
             began = time.perf_counter()
             subprocess.run([sys.executable, "-c", "import torch"], check=True)
@@ -320,6 +320,7 @@ class Bench:
                     connection.getresponse().read()
                     connection.close()
                 memory.append(server.memory())
+                anonymous.append(server.memory("RssAnon"))
         weights = sum(file.stat().st_size for file in self.model.glob("*.safetensors")) / 2**20
         return {
             "import_torch_s": statistics.median(torch),
@@ -328,6 +329,7 @@ class Bench:
             "memory_mb": memory,
             "weights_mb": weights,
             "extra_model_mb": (memory[2] - memory[0]) / 2,
+            "extra_model_mb_without_files": (anonymous[2] - anonymous[0]) / 2,
         }
 
 

@@ -87,8 +87,8 @@ def test_words_within_a_given_word_are_learnt_as_inner_ones() -> None:
 def test_an_inner_word_counts_a_tenth() -> None:
     text = "Ada met-London"
     rows = TASK.encode(example(Mention(start=4, end=14, label="LOC"), text=text, words=((0, 3), (4, 14))))
-    batch = collate(rows, len(rows[0].ids), 0)
-    logits = torch.randn(1, len(rows[0].ids), 5)
+    batch = collate(rows, len(rows[0].tokens), 0)
+    logits = torch.randn(1, len(rows[0].tokens), 5)
     single = torch.nn.functional.cross_entropy(logits[0], batch.targets["label"][0], ignore_index=-100, reduction="none")
     inner = torch.nn.functional.cross_entropy(logits[0], batch.targets["inner"][0], ignore_index=-100, reduction="none")
     losses = TASK.loss(logits, batch)
