@@ -66,7 +66,7 @@ class Predictor:
         task: encodes and decodes.
         batch_tokens: budget of a batch.
         packed: hand rows over without padding, in the `Packed` layout; networks that we do not know take rows of equal length.
-        precision: what the network computes in, `fp32` or `bf16`; said, not set.
+        precision: what the network computes in, `fp32`, `bf16` or `int8`; said, not set.
     """
 
     def __init__(
@@ -232,7 +232,8 @@ def predictor_of(model: ModelDir | Export, config: AnyTaskConfig, precision: Pre
         ElectraError: of those of `load` all that have to do with the network.
     """
     predictor = plain_predictor(model, config)
-    predictor.precision = ready(predictor.network.eval(), precision)
+    computes = ready(predictor.network.eval(), precision)
+    predictor.precision = model.precision if isinstance(model, Export) else computes
     predictor.packed = not isinstance(model, Export)
     return predictor
 

@@ -103,11 +103,13 @@ class Export:
         path: where it is.
         task: task.json.
         encoder: the sizes of the network.
+        precision: what the graph computes in, `fp32` or `int8`.
     """
 
     path: Path
     task: Mapping[str, Any]
     encoder: EncoderConfig
+    precision: str
 
     def tokenizer(self) -> Tokenizer:
         """Of the directory."""
@@ -137,7 +139,8 @@ def open_export(path: Path) -> Export | None:
         ElectraError: E-M201 a file is not as it was written, E-M202 a newer format, E-M710 a graph that electra did not export;
             E-M204, E-M220 - E-M222 of its config.json.
     """
-    ours = manifest_of(path).get("format") == FORMAT
+    manifest = manifest_of(path)
+    ours = manifest.get("format") == FORMAT
     if not ours and ((path / "model.safetensors").is_file() or not (path / GRAPH).is_file()):
         return None
     if not ours:
@@ -145,7 +148,8 @@ def open_export(path: Path) -> Export | None:
                            "export the model with electra: electra export MODEL OUT --to onnx")  # fmt: skip
     verify(path, FORMAT_VERSION)
     encoder, _ = hf_config.from_json(read_json(path / "config.json"), str(path / "config.json"))
-    return Export(path=path, task=read_json(path / "task.json"), encoder=encoder)
+    precision = str(manifest.get("precision", "fp32"))
+    return Export(path=path, task=read_json(path / "task.json"), encoder=encoder, precision=precision)
 
 
 def open_session(file: Path) -> Any:

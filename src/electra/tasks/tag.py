@@ -6,8 +6,9 @@ In: texts with labelled spans of characters (`Mention`). Out: `entities`, in the
 What has a label is either a span of words, which most texts have few of, or every single word (`tagged`). A network reads
 words at their first token (`word_grid`); it learns BIO classes of the spans' labels (`bio`), or the tags themselves. Where a
 file gives words, what is read inside of them (addresses, numbers and names with points are several words of the text) counts
-little: raw text needs it, and it is many labels that mean nothing (docs/experiments.md). A span that is not made of whole words cannot be learnt or found: it is counted and shown with the span that would do, its words are
-left out of the loss, and evaluation counts it as missed. The same goes for a span that overlaps a longer one.
+little: raw text needs it, and it is many labels that mean nothing (docs/experiments.md). A span that is not made of whole words
+cannot be learnt or found: it is counted and shown with the span that would do, its words are left out of the loss, and
+evaluation counts it as missed. The same goes for a span that overlaps a longer one.
 
 A text of any length is read whole, in windows. Each token is learnt in one of them, the one that shows the most around it, and
 a text is decoded as a whole, so a span across the border of two windows is found like any other. Spans are the most probable
@@ -26,7 +27,6 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -264,8 +264,8 @@ class Tag:
         grid = _grid_of(example, characters_of(rows))
         if "words" in example.given:
             grid = grid.of(example.given["words"])
-        logits = joined(rows, outputs)[1:-1][torch.from_numpy(grid.tokens)]
-        log_probabilities = torch.log_softmax(logits.double(), dim=-1).numpy()
+        logits = joined(rows, outputs)[1:-1].double().numpy()[grid.tokens]
+        log_probabilities = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)  # torch would wake its threads
         entities = []
         for (first, behind, label), score in self._spans(log_probabilities):
             start, end = int(grid.starts[first]), int(grid.ends[behind - 1])

@@ -70,7 +70,7 @@ def keep_large_buffers() -> None:
 
 
 def give_back_memory() -> None:
-    """Give the kernel what `keep_large_buffers` kept and nobody uses, as after loading a model: its file and its first weights."""
+    """Give the kernel what `keep_large_buffers` kept and nobody uses: after loading a model its weights as they were read."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -95,7 +95,7 @@ def test_int8_is_measured_before_it_is_written(small: tuple[Path, str], labelled
     assert "graph: int8, input_ids, attention_mask, token_type_ids -> logits" in printed
     assert "int8: accuracy 1.0000 in fp32" in printed
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["precision"] == "int8"
+    assert manifest["precision"] == load(out).precision == "int8"
     assert [1, 1] in [one["shape"] for one in manifest["differences"]]
     gate = manifest["gate"]
     assert (gate["metric"], gate["fp32"], gate["examples"], gate["data"]) == ("accuracy", 1.0, 20, "dev.tsv")
