@@ -72,29 +72,17 @@ def test_words_are_learnt_at_their_first_token() -> None:
     assert classes(POS, tagged("N V N")) == {"Ada": "N", "met": "V", "Charles": "N"}
 
 
-def test_words_within_a_given_word_are_learnt_as_inner_ones() -> None:
+def test_of_a_given_word_only_the_beginning_is_learnt() -> None:
     text = "Ada met-London-in London"
-    whole = Mention(start=4, end=17, label="LOC")
-    [row] = TASK.encode(example(whole, text=text, words=((0, 3), (4, 17), (18, 24))))
-    read = {name: [TASK.labels[place] for place in row.targets[name] if place != -100] for name in ("label", "inner")}
-    assert read == {"label": ["O", "B-LOC", "O"], "inner": ["I-LOC"] * 4}
-    [raw] = TASK.encode(example(whole, text=text))
-    assert (raw.targets["inner"] == -100).all()
-    both = np.where(row.targets["label"] == -100, row.targets["inner"], row.targets["label"])
-    np.testing.assert_array_equal(raw.targets["label"], both)
 
+    def learnt(**given: object) -> dict[int, str]:
+        [row] = TASK.encode(example(Mention(start=4, end=17, label="LOC"), text=text, **given))
+        places = np.flatnonzero(row.targets["label"] != -100)
+        return {int(row.targets["start"][place]): TASK.labels[row.targets["label"][place]] for place in places}
 
-def test_an_inner_word_counts_a_tenth() -> None:
-    text = "Ada met-London"
-    rows = TASK.encode(example(Mention(start=4, end=14, label="LOC"), text=text, words=((0, 3), (4, 14))))
-    batch = collate(rows, len(rows[0].tokens), 0)
-    logits = torch.randn(1, len(rows[0].tokens), 5)
-    single = torch.nn.functional.cross_entropy(logits[0], batch.targets["label"][0], ignore_index=-100, reduction="none")
-    inner = torch.nn.functional.cross_entropy(logits[0], batch.targets["inner"][0], ignore_index=-100, reduction="none")
-    losses = TASK.loss(logits, batch)
-    torch.testing.assert_close(losses.terms["tag"].total, single.sum() + 0.1 * inner.sum())
-    assert (losses.terms["tag"].unit, batch.counts["label"], batch.counts["inner"]) == ("label", 2.0, 2.0)
-    assert inner.sum() > 0
+    assert learnt(words=((0, 3), (4, 17), (18, 24))) == {0: "O", 4: "B-LOC", 18: "O"}
+    within = {7: "I-LOC", 8: "I-LOC", 14: "I-LOC", 15: "I-LOC"}
+    assert learnt() == {0: "O", 4: "B-LOC", 18: "O"} | within
 
 
 def test_neighbours_of_one_label_stay_apart() -> None:

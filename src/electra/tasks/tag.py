@@ -5,8 +5,8 @@ In: texts with labelled spans of characters (`Mention`). Out: `entities`, in the
 
 What has a label is either a span of words, which most texts have few of, or every single word (`tagged`). A network reads
 words at their first token (`word_grid`); it learns BIO classes of the spans' labels (`bio`), or the tags themselves. Where a
-file gives words, what is read inside of them (addresses, numbers and names with points are several words of the text) counts
-little: raw text needs it, and it is many labels that mean nothing (docs/experiments.md). A span that is not made of whole words
+file gives words, only their beginnings are learnt: what else begins in them are parts of addresses, numbers and user names, and
+to learn that these are nothing costs names elsewhere (docs/experiments.md). A span that is not made of whole words
 cannot be learnt or found: it is counted and shown with the span that would do, its words are left out of the loss, and
 evaluation counts it as missed. The same goes for a span that overlaps a longer one.
 
@@ -43,9 +43,6 @@ from electra.tasks.readers import TagColumns, read_tags
 from electra.tasks.readers.reading import Mended, reading
 from electra.tasks.word_grid import WordGrid, word_grid
 from electra.text.tokenizer import Tokenizer, well_formed
-
-#: what a word within a given word counts in the loss, beside the 1 of the given word itself
-INNER_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,25 +192,22 @@ class Tag:
         return _placed(_gold(example), self._grid(example)).misfits
 
     def encode(self, example: Example) -> list[Encoded]:
-        """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, and
-        in all windows but the one that keeps the token; `inner`, int64 [n], the same of words within a given word, which have
-        no `label`; `start` and `end`, the characters of the tokens."""
+        """The windows of the text with `label`, int64 [n], the class of each word at its first token, -100 at all others, at
+        words within a given word, and in all windows but the one that keeps the token; `start` and `end`, the characters of
+        the tokens."""
         encoding = self.tokenizer.encode_literally(example.text)
-        whole = whole_text(encoding)
-        windows = cut_windows(
-            replace(whole, targets={**whole.targets, **self._labelled(example, encoding.offsets)}), self.max_length
-        )
-        return [replace(row, targets={**row.targets, **_kept(row)}) for row in windows]
-
-    def _labelled(self, example: Example, characters: Sequence[tuple[int, int]]) -> dict[str, npt.NDArray[np.int64]]:
-        found = {name: np.full(len(characters), NO_LABEL, dtype=np.int64) for name in ("label", "inner")}
+        label = np.full(len(encoding.ids), NO_LABEL, dtype=np.int64)
         if example.target is not None:
             self._check(example)
-            grid = _grid_of(example, characters)
-            classes, begins = self._classes_of(example, grid), grid.begins(example.given.get("words", ()))
-            found["label"][1 + grid.tokens[begins]] = classes[begins]
-            found["inner"][1 + grid.tokens[~begins]] = classes[~begins]
-        return found
+            grid = _grid_of(example, encoding.offsets)
+            learnt = grid.begins(example.given.get("words", ()))
+            label[1 + grid.tokens[learnt]] = self._classes_of(example, grid)[learnt]
+        whole = whole_text(encoding)
+        windows = cut_windows(replace(whole, targets={**whole.targets, "label": label}), self.max_length)
+        return [
+            replace(row, targets={**row.targets, "label": np.where(row.targets["keep"], row.targets["label"], NO_LABEL)})
+            for row in windows
+        ]
 
     def _grid(self, example: Example) -> WordGrid:
         return _grid_of(example, self.tokenizer.encode_literally(example.text).offsets)
@@ -240,19 +234,14 @@ class Tag:
         return TokenHead(encoder.config, len(self.labels))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
-        """Cross entropy summed over the labelled tokens, and `INNER_WEIGHT` of that over the inner ones, in fp32; what figures
-        count as an example is a labelled token.
+        """Cross entropy summed over the labelled tokens, in fp32; what figures count as an example is a labelled token.
 
         Args:
             outputs: float [B, L, C] or [T, C], logits.
-            batch: with targets `label` and `inner`, int64 [B, L] or [T], and the count of `label`.
+            batch: with target `label` int64 [B, L] or [T] and its count.
         """
-        label, logits = batch.targets["label"], outputs.float().flatten(0, -2)
-        total, inner = (
-            F.cross_entropy(logits, batch.targets[name].flatten(), reduction="sum", ignore_index=NO_LABEL)
-            for name in ("label", "inner")
-        )
-        total = total + INNER_WEIGHT * inner
+        label = batch.targets["label"]
+        total = F.cross_entropy(outputs.float().flatten(0, -2), label.flatten(), reduction="sum", ignore_index=NO_LABEL)
         correct = (outputs.detach().argmax(dim=-1) == label).sum()
         totals = {"examples": (label != NO_LABEL).sum(), "loss": total.detach(), "accuracy": correct}
         return Losses(terms={"tag": Term(total=total, unit="label")}, totals=totals)
@@ -342,11 +331,6 @@ class _Placed:
     spans: list[schemes.WordSpan]
     misfits: list[Misfit]
     doubtful: npt.NDArray[np.bool_]
-
-
-def _kept(row: Encoded) -> dict[str, npt.NDArray[np.int64]]:
-    """The labels of a window without those that another one keeps."""
-    return {name: np.where(row.targets["keep"], row.targets[name], NO_LABEL) for name in ("label", "inner")}
 
 
 def _grid_of(example: Example, characters: Sequence[tuple[int, int]]) -> WordGrid:
