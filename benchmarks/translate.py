@@ -4,7 +4,7 @@
 
 DATA has tatoeba_zh_en/cmn.txt (English, Chinese), csl/ (abstract, title) and text/. Tatoeba is split 90/5/5 by source, so that
 no source of the test file is known; CSL's two files are for training and testing. The encoder is classic, of both languages,
-pre-trained here; what is in WORK_DIR is used. Arms, `TASK-START-SEED`:
+pre-trained here by the phases of `modern-tiny`; what is in WORK_DIR is used. Arms, `TASK-START-SEED`:
 
     warm     encoder, decoder and output table pre-trained          encoder  the decoder fresh
     cold     all fresh: as many steps, which take as long           trainer  the weights of `warm` under transformers' Trainer
@@ -57,7 +57,7 @@ class Sizes:
         settings: of fine-tuning, over the others.
     """
 
-    hours: float = 0.5
+    hours: float = 0.35
     vocabulary: int = 12_000
     layers: int = 4
     hidden: int = 256
@@ -138,9 +138,10 @@ def encoder(data: Path, work: Path, sizes: Sizes) -> Path:
         sources = (f'[[corpus.sources]]\nname = "{language}"\npath = "{work / f"corpus-{language}"}"\nweight = 0.5\n'
                    for language in names)  # fmt: skip
         recipe.write_text("".join(sources), encoding="utf-8")
-        shape = [f"encoder.num_hidden_layers={sizes.layers}", f"encoder.hidden_size={sizes.hidden}",
-                 f"encoder.intermediate_size={4 * sizes.hidden}"]  # fmt: skip
-        electra("pretrain", "electra-small", recipe, *shape, f"run.dir={work / 'pretrained'}", f"stop.hours={sizes.hours}")
+        shape = ["encoder.type=classic", f"encoder.num_hidden_layers={sizes.layers}", f"encoder.hidden_size={sizes.hidden}",
+                 f"encoder.intermediate_size={4 * sizes.hidden}", "encoder.embedding_size=128", "encoder.num_attention_heads=4",
+                 f"generator.layers={min(3, sizes.layers)}"]  # fmt: skip
+        electra("pretrain", "modern-tiny", recipe, *shape, f"run.dir={work / 'pretrained'}", f"stop.hours={sizes.hours}")
     return work / "pretrained" / "model"
 
 

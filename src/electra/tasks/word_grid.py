@@ -8,8 +8,8 @@ its first token. A word begins
     where a given word begins and where it ends,
 
 unless a token lies across that place (byte-level BPE and unigram join Chinese characters, say): then there is none. So a text
-is cut alike with its given words and without, but for borders within words: a network that learns from columns of words
-has seen what it will read in raw text.
+is cut alike with its given words and without, but for borders within words. Which of its words begin with a given one,
+`WordGrid.begins` tells.
 """
 
 from __future__ import annotations
