@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _ASSIGNMENT = re.compile(r"[a-z_]+(\.[a-z_0-9]+)*=")
 #: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
 _FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
+#: alignments that a page shows
+_PICTURES = 50
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 Column = Annotated[
     list[str] | None,
@@ -74,6 +76,10 @@ def predict(
     precision: PrecisionOption = "fp32",
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
     graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Of a model that writes: also where in the source each token was looked for.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="With --attention: also write a page with a picture of each text.")] = None,
 ) -> None:
     """Say what a model says about every text of a file; one line each, in order.
 
@@ -88,10 +94,17 @@ def predict(
     prepare_to_predict()
     as_text = for_people(format, output)
     if tagger is not None or graph is not None:
-        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean, precision != "fp32")))
+        others = any((task, column, setting, clean, attention, html, precision != "fp32"))
+        _find_triples(model, tagger, file, graph, output, as_text, others)
         return
+    if html is not None and not attention:
+        raise ElectraError("E-C890", "--html", "is a page of alignments", "give --attention too, or leave it out")
     settings = tables((), setting or ())
     predictor = load(model, task, tables((), column or ()), settings, precision)
+    if attention:
+        from electra.predict.alignment import AligningPredictor
+
+        predictor = AligningPredictor(predictor)
     if clean is not None:
         _tune(predictor, clean, "suspicion" in settings)
     if documents is None and top is not None:
@@ -101,6 +114,8 @@ def predict(
         predictions = predictor.stream(examples)
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
+    if html is not None:
+        predictions = _drawn(predictions, html, f"{(file or Path('texts')).name}: alignment")
     with lines_into(output) as say:
         for prediction in predictions:
             if as_text:
@@ -261,6 +276,21 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
                "other kinds left out", err=True)  # fmt: skip
     asked = (question.text for question in questions)
     return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
+
+
+def _drawn(predictions: Iterable[Prediction], path: Path, title: str) -> Iterator[Prediction]:
+    """The predictions; when all have been taken, the page with pictures of the first of them."""
+    from electra.evaluate.alignment_page import alignment_page, alignment_picture
+    from electra.evaluate.page import write_page
+
+    pictures, count = list[str](), 0
+    for prediction in predictions:
+        count += 1
+        if len(pictures) < _PICTURES:
+            pictures.append(alignment_picture(prediction.text, prediction.output))
+        yield prediction
+    write_page(alignment_page(title, pictures, count - len(pictures)), path)
+    note(f"page: {path}" + (f", with the first {len(pictures)} of {count:,} texts" if count > len(pictures) else ""))
 
 
 def _tune(predictor: Predictor, clean: Path, given: bool) -> None:

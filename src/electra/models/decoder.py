@@ -178,9 +178,9 @@ class Decoder(nn.Module):
         return self._read(tokens_BT, real_BT, *self._source(memory))[0]
 
     def attention(self, tokens_BT: Tensor, real_BT: Tensor, memory: Memory) -> Tensor:
-        """Weights of each target token's attention to the source, mean over layers and heads, [B, T, S]."""
+        """Weights of each target token's attention to the source, of each layer the mean over its heads, fp32 [layers, B, T, S]."""
         weights = self._read(tokens_BT, real_BT, *self._source(memory))[1]
-        return torch.stack([weight.float().mean(1) for weight in weights]).mean(0)
+        return torch.stack([weight.float().mean(1) for weight in weights])
 
     def _read(
         self, tokens_BT: Tensor, real_BT: Tensor, source: list[Tensor], bias_B11S: Tensor | None, own: Tensor | None = None
