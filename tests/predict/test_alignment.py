@@ -148,7 +148,7 @@ def test_a_picture_has_a_field_for_every_weight_and_shows_hostile_tokens_as_text
                  "weights": [[0.5, 0.25, 0.25, 0.0], [0.0, 0.0, 0.002, 0.998]]}  # fmt: skip
     picture = alignment_picture("a <b> text", {"generated_text": "\ud800&", "attention": attention})
     assert picture.count('class="field"') == 4, "a weight of almost nothing is not drawn"
-    assert 'fill-opacity="1.00"' in picture, "the greatest is the darkest"
+    assert 'fill-opacity="1.00"' in picture, "the greatest is the strongest"
     assert "&lt;script&gt; 0.25" in picture
     assert "<script" not in picture
     page = alignment_page("a <title>", [picture], left_out=3)

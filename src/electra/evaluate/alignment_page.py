@@ -1,4 +1,4 @@
-"""Alignments as a page: of each text a picture, source tokens across, target tokens down, a field the darker the more attention.
+"""Alignments as a page: of each text a picture, source tokens across, target tokens down, a field the stronger in colour the more attention.
 
 In: texts and what `predict.alignment` says of them. Out: HTML that needs nothing from anywhere else, light or dark as the reader's
 system is. Texts are escaped here. A picture is drawn in its own size and scrolls where it is wider than the page.
@@ -27,8 +27,8 @@ figcaption span { color: var(--soft); }
 .wide svg { width: auto; max-width: none; }
 svg text { font: 13px system-ui, sans-serif; fill: var(--ink); }
 svg .special { fill: var(--soft); }
-svg .frame { fill: none; stroke: var(--rule); }
-svg .field { fill: var(--field); stroke: var(--paper); }
+svg .grid { fill: none; stroke: var(--rule); }
+svg .field { fill: var(--field); }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e6e6; --soft: #a0a0a0; --rule: #3a3a3a; --field: #6db8ff; --paper: #161616; }
   body { background: var(--paper); }
@@ -45,8 +45,8 @@ def alignment_page(title: str, pictures: Iterable[str], left_out: int = 0) -> st
         pictures: from `alignment_picture`.
         left_out: texts that have no picture here, which the page says.
     """
-    lead = ("Source tokens across, written tokens down. The darker a field, the more of the attention with which the token of "
-            "its row was chosen went to the token of its column; the darkest field of a picture is its greatest weight.")  # fmt: skip
+    lead = ("Source tokens across, written tokens down. The stronger the colour of a field, the more of the attention with which "
+            "the token of its row was chosen went to that of its column; the strongest of a picture is its greatest weight.")  # fmt: skip
     more = f"<p>{left_out:,} more texts have no picture here.</p>" if left_out else ""
     header = f'<header><h1>{escape(title)}</h1><p class="lead">{lead}</p></header>'
     return page(title, f"{header}{''.join(pictures)}{more}", _STYLE)
@@ -68,17 +68,18 @@ def alignment_picture(text: str, output: Mapping[str, Any]) -> str:
 
 
 def _svg(source: Sequence[str], target: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
-    upright = max(map(_width, source)) <= _SIDE  # single characters need not lie on their side
-    left = 10 + max(map(_width, target))
-    top = 20 if upright else 14 + 0.87 * max(map(_width, source))
-    width = left + _SIDE * len(source) + (8 if upright else 10 + 0.5 * _width(source[-1]))
-    height = top + _SIDE * len(target) + 4
+    across, down = _SIDE * len(source), _SIDE * len(target)
+    left, top = 10 + max(map(_width, target)), 14 + 0.87 * max(map(_width, source))
+    width, height = left + across + 12 + 0.5 * _width(source[-1]), top + down + 2
     most = max(map(max, weights)) or 1.0
-    parts = []
+    lines = "".join(f"M{left:.0f} {top + _SIDE * row:.0f}h{across}" for row in range(len(target) + 1))
+    lines += "".join(f"M{left + _SIDE * column:.0f} {top:.0f}v{down}" for column in range(len(source) + 1))
+    parts = [f'<path class="grid" d="{lines}"/>']
     for column, token in enumerate(source):
-        x = left + _SIDE * (column + 0.5)
-        turned = ' text-anchor="middle"' if upright else f' transform="rotate(-60 {x + 4:.0f} {top - 6:.0f})"'
-        parts.append(f'<text x="{x if upright else x + 4:.0f}" y="{top - 6:.0f}"{turned}{_special(token)}>{escape(token)}</text>')
+        x, y = left + _SIDE * (column + 0.5), top - 6
+        upright = _width(token) < 18  # a single character need not lie on its side
+        how = 'text-anchor="middle"' if upright else f'transform="translate(4) rotate(-60 {x:.0f} {y:.0f})"'
+        parts.append(f'<text x="{x:.0f}" y="{y:.0f}" {how}{_special(token)}>{escape(token)}</text>')
     for row, (token, shares) in enumerate(zip(target, weights, strict=True)):
         y = top + _SIDE * row
         parts.append(f'<text x="{left - 6:.0f}" y="{y + 17:.0f}" text-anchor="end"{_special(token)}>{escape(token)}</text>')
@@ -87,8 +88,6 @@ def _svg(source: Sequence[str], target: Sequence[str], weights: Sequence[Sequenc
             f'fill-opacity="{share / most:.2f}"><title>{escape(token)} / {escape(source[column])} {share:.2f}</title></rect>'
             for column, share in enumerate(shares) if share >= _NOTHING
         ]  # fmt: skip
-    parts.append(f'<rect class="frame" x="{left:.0f}" y="{top:.0f}" width="{_SIDE * len(source)}" '
-                 f'height="{_SIDE * len(target)}"/>')  # fmt: skip
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return f'<svg {size} role="img" aria-label="Alignment of {len(target)} with {len(source)} tokens">{"".join(parts)}</svg>'
 
