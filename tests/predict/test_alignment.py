@@ -94,7 +94,9 @@ def test_in_whatever_company(classic: Path) -> None:
         assert {side: one[side] for side in ("source", "target")} == {
             side: together["attention"][side] for side in ("source", "target")
         }
-        torch.testing.assert_close(torch.tensor(one["weights"]), torch.tensor(together["attention"]["weights"]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            torch.tensor(one["weights"]), torch.tensor(together["attention"]["weights"]), atol=1e-4, rtol=0
+        )
 
 
 def test_another_model_has_no_attention_to_a_source(tmp_path: Path) -> None:

@@ -195,7 +195,10 @@ def _scores(model: Path | None, texts: Sequence[str], config: BlimpConfig) -> tu
         return f"{order}-gram of {config.text.name}", log_probabilities(config.text, texts, order)
     loaded, scorer = load_model_dir(model), config.scorer
     if scorer is None:
-        scorer = "rtd" if loaded.rtd_head is not None else "electric" if loaded.energy_head is not None else "pll"
+        heads: dict[MethodName, object] = {
+            "rtd": loaded.rtd_head, "electric": loaded.energy_head, "causal": loaded.causal_head, "pll": True
+        }  # fmt: skip
+        scorer = next(method for method, head in heads.items() if head is not None)
     assert scorer != "unigram", "it needs no model"
     assert scorer != "ngram", "it needs no model"
     name = scorer if config.reduce == "sum" else f"{scorer}-{config.reduce}"
