@@ -4,8 +4,8 @@
 
 DATA has text/en_wiki.txt and text/zh_poetry.txt. Every twentieth document is kept: none of the models has seen it. In WORK_DIR
 are trained, one after the other, what is there is used: `writer`, a causal model; `judge`, a larger causal model from another
-seed, whose perplexity is the measure; `critic`, generator and discriminator; `real-fake`, the discriminator fine-tuned to tell
-drafts of the writer from the text; `poet`, a causal model of poems.
+seed, whose perplexity is the measure; `critic`, generator and discriminator; `real-fake`, the discriminator fine-tuned to
+tell drafts of the writer from the text; `poet`, a causal model of poems.
 
 English: the writer continues the first words of held-out articles with several samples; the arms choose one of them:
 
@@ -13,15 +13,15 @@ English: the writer continues the first words of held-out articles with several 
     en-likelihood  the likeliest per token                   en-rtd          with the discriminator (`--rerank critic`)
     en-real-fake   with the classifier (`--rerank real-fake`)
 
-The weight of a critic is tuned on other articles, by chrF against what the article says. Figures: perplexity of the continuation
-under the judge; distinct-1 and distinct-2 (different words and pairs in all words); self-BLEU of each draft against 50 others;
-chrF against the article; the share of drafts that repeat themselves.
+The weight of a critic is tuned on other articles, by chrF against what the article says. Figures: perplexity of the
+continuation under the judge; distinct-1 and distinct-2 (different words and pairs in all words); self-BLEU of each draft
+against 50 others; chrF against the article; the share of drafts that repeat themselves.
 
     verse          the poet continues the first couplet of a held-out poem whose lines are equally long: the share of second
                    couplets of two lines of that length, and of those whose rhyme the poem's couplets would take
 
-Two characters rhyme if they end couplets of the same poem of the training data three times or more, which needs no dictionary and
-finds a part of the rhymes; so the same is counted in the real poems, and by chance: of couplets of different poems.
+Two characters rhyme if they end couplets of the same poem of the training data three times or more, which needs no dictionary
+and finds a part of the rhymes; so the same is counted in the real poems, and by chance: of couplets of different poems.
 
 An arm that has a result in benchmarks/results/writing is skipped, so the script can be stopped and run again. --tiny runs
 everything in minutes on little text, with results in WORK_DIR: does it work?
@@ -128,12 +128,12 @@ def model(name: str, work: Path, sizes: Sizes) -> Path:
     if (run / "model").is_dir():
         return run / "model"
     if name == "real-fake":
-        lines = [f"{label}\t{prompt} {text}\n" for prompt, reference, drafts in drafted("learn", work, sizes)
-                 for label, text in (("real", reference), ("fake", drafts[0].text.strip())) if text]  # fmt: skip
+        lines = [f"{label}\t{prompt} {' '.join(text.split())}\n" for prompt, reference, drafts in drafted("learn", work, sizes)
+                 for label, text in (("real", reference), ("fake", drafts[0].text)) if text.strip()]  # fmt: skip
         random.Random(0).shuffle(lines)
         (work / "real-fake.tsv").write_text("label\ttext\n" + "".join(lines), encoding="utf-8")
-        electra("finetune", "task=classify", f"init.from={model('critic', work, sizes)}", f"data.train={work / 'real-fake.tsv'}",
-                "epochs=3", f"run.dir={run}")  # fmt: skip
+        electra("finetune", "task=classify", f"init.from={model('critic', work, sizes)}", "epochs=3", f"run.dir={run}",
+                f"data.train={work / 'real-fake.tsv'}")  # fmt: skip
         return run / "model"
     recipe = "modern-tiny" if name == "critic" else "causal-tiny"
     own = {"judge": ["run.seed=1", *sizes.judge]}.get(name, [])

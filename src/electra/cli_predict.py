@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 _ASSIGNMENT = re.compile(r"[a-z_]+(\.[a-z_0-9]+)*=")
 #: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
 _FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
-#: alignments that a page shows
-_PICTURES = 50
 Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 Column = Annotated[
     list[str] | None,
@@ -87,6 +85,7 @@ def predict(
     which relation, each triple once with the places that say so.
     """
     from electra.config import tables
+    from electra.predict.alignment import AligningPredictor
     from electra.predict.predictor import load
     from electra.show import print_prediction
     from electra.train.machine import prepare_to_predict
@@ -102,8 +101,6 @@ def predict(
     settings = tables((), setting or ())
     predictor = load(model, task, tables((), column or ()), settings, precision)
     if attention:
-        from electra.predict.alignment import AligningPredictor
-
         predictor = AligningPredictor(predictor)
     if clean is not None:
         _tune(predictor, clean, "suspicion" in settings)
@@ -279,18 +276,19 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
 
 
 def _drawn(predictions: Iterable[Prediction], path: Path, title: str) -> Iterator[Prediction]:
-    """The predictions; when all have been taken, the page with pictures of the first of them."""
-    from electra.evaluate.alignment_page import alignment_page, alignment_picture
+    """The predictions; behind the last, a page with pictures of the first of them."""
+    from electra.evaluate.alignment_page import MOST_PICTURES, alignment_page, alignment_picture
     from electra.evaluate.page import write_page
 
-    pictures, count = list[str](), 0
+    pictures, left_out = list[str](), 0
     for prediction in predictions:
-        count += 1
-        if len(pictures) < _PICTURES:
+        if len(pictures) < MOST_PICTURES:
             pictures.append(alignment_picture(prediction.text, prediction.output))
+        else:
+            left_out += 1
         yield prediction
-    write_page(alignment_page(title, pictures, count - len(pictures)), path)
-    note(f"page: {path}" + (f", with the first {len(pictures)} of {count:,} texts" if count > len(pictures) else ""))
+    write_page(alignment_page(title, pictures, left_out), path)
+    note(f"page: {path}" + (f", without the last {left_out:,} texts" if left_out else ""))
 
 
 def _tune(predictor: Predictor, clean: Path, given: bool) -> None:

@@ -146,11 +146,8 @@ def test_rtd_scores_are_log_probabilities_and_their_sum_mean_and_minimum(tmp_pat
 def test_scores_do_not_depend_on_the_batch(method: str, tmp_path: Path) -> None:
     chance = random.Random(0)
     texts = [" ".join(chance.choices(["the", "good", "film", "playing", "好"], k=chance.randint(0, 24))) for _ in range(12)]
-    predictor = load(
-        saved(tmp_path / "model", energies=method == "electric", causal=method == "causal"),
-        "score",
-        settings={"method": method, "max_length": 32},
-    )
+    path = saved(tmp_path / "model", energies=method == "electric", causal=method == "causal")
+    predictor = load(path, "score", settings={"method": method, "max_length": 32})
     together = predictor.predict(texts)
     assert [prediction.text for prediction in together] == texts
     for text, prediction in zip(texts, together, strict=True):

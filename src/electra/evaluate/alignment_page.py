@@ -1,7 +1,7 @@
-"""Alignments as a page: of each text a picture, source tokens across, target tokens down, a field the stronger in colour the more attention.
+"""Alignments as a page: a picture of each text, source tokens across, target tokens down, the more attention the more colour.
 
-In: texts and what `predict.alignment` says of them. Out: HTML that needs nothing from anywhere else, light or dark as the reader's
-system is. Texts are escaped here. A picture is drawn in its own size and scrolls where it is wider than the page.
+In: texts and what `predict.alignment` says of them. Out: HTML that needs nothing from anywhere else, light or dark as the
+reader's system is. Texts are escaped here. A picture is drawn in its own size and scrolls where it is wider than the page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from electra.evaluate.page import page
 
+#: texts of a page that have a picture
+MOST_PICTURES = 50
 #: sides of a field, and the room of a character of half width, in pixels; characters of a label at most
 _SIDE, _CHARACTER, _LONGEST = 26, 7.6, 18
 #: a weight that is not drawn
@@ -45,8 +47,9 @@ def alignment_page(title: str, pictures: Iterable[str], left_out: int = 0) -> st
         pictures: from `alignment_picture`.
         left_out: texts that have no picture here, which the page says.
     """
-    lead = ("Source tokens across, written tokens down. The stronger the colour of a field, the more of the attention with which "
-            "the token of its row was chosen went to that of its column; the strongest of a picture is its greatest weight.")  # fmt: skip
+    lead = ("Source tokens across, written tokens down. The stronger the colour of a field, the more of the attention with "
+            "which the token of its row was chosen went to that of its column; the strongest of a picture is its greatest "
+            "weight.")  # fmt: skip
     more = f"<p>{left_out:,} more texts have no picture here.</p>" if left_out else ""
     header = f'<header><h1>{escape(title)}</h1><p class="lead">{lead}</p></header>'
     return page(title, f"{header}{''.join(pictures)}{more}", _STYLE)

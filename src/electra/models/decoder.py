@@ -178,7 +178,7 @@ class Decoder(nn.Module):
         return self._read(tokens_BT, real_BT, *self._source(memory))[0]
 
     def attention(self, tokens_BT: Tensor, real_BT: Tensor, memory: Memory) -> Tensor:
-        """Weights of each target token's attention to the source, of each layer the mean over its heads, fp32 [layers, B, T, S]."""
+        """Weights of each target token's attention to the source, fp32 [layers, B, T, S]; the mean over a layer's heads."""
         weights = self._read(tokens_BT, real_BT, *self._source(memory))[1]
         return torch.stack([weight.float().mean(1) for weight in weights])
 

@@ -6,8 +6,8 @@ of the text, which is their sum, mean or minimum. The methods:
     rtd            log P(token is the original), by the discriminator: log sigmoid(-z); one pass
     electric       log P(token | all others), as an energy model has learnt it (Clark et al., 2020b, section 4.2): -E; one pass.
                    Energies are not normalised: those of a model that has not converged may be below 0
-    causal         log P(token | those before it), by a causal language model: one pass. Its sum is log P(text), without the end;
-                   exp(-sum / tokens) is the perplexity
+    causal         log P(token | those before it), by a causal language model: one pass. The sum is log P(text) but for its end,
+                   exp(-sum / tokens) the perplexity
     pll            log P(token | all others), by the generator or any masked language model: a pass for each token, in which
                    only that token is masked (pseudo-log-likelihood; Salazar et al., 2020, section 2)
     pll-word-l2r   the same, but the tokens of the same word to the right are masked, too, so that a word of several pieces is
