@@ -87,7 +87,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    characters=400_000, vocabulary=3000, hours=tuple((name, 0.004) for name in ("writer", "judge", "critic", "poet")),
+    characters=1_200_000, vocabulary=3000, hours=tuple((name, 0.004) for name in ("writer", "judge", "critic", "poet")),
     prompts=(6, 4, 12), samples=3, judge=("encoder.hidden_size=48",),
     settings=("encoder.hidden_size=36", "encoder.num_hidden_layers=2", "encoder.num_attention_heads=6",
               "encoder.intermediate_size=64", "generator.layers=1"),
@@ -156,7 +156,8 @@ def drafted(part: str, work: Path, sizes: Sizes) -> list[tuple[str, str, list[Dr
         articles = [article.split() for article in (json.loads(whole) if held else whole.split("\n\n"))]
         articles = [words for words in articles if len(words) >= PROMPT + REFERENCE]
         test, dev, learn = sizes.prompts
-        some = {"test": articles[:test], "dev": articles[test : test + dev], "learn": articles[:learn]}[part]
+        others = [words for number, words in enumerate(articles) if number % 4]
+        some = {"test": others[:test], "dev": articles[::4][:dev], "learn": articles[:learn]}[part]
         prompts = [" ".join(words[:PROMPT]) for words in some]
         references = [" ".join(words[PROMPT : PROMPT + REFERENCE]) for words in some]
         config = DecodingConfig(max_new_tokens=64, num_return_sequences=sizes.samples if held else 1, seed=1, **SAMPLING)  # type: ignore[arg-type]

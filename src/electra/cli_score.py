@@ -108,8 +108,8 @@ def _printed(
                 say(f"{prediction.output['score']:.3f}  {prediction.text}")
             else:
                 say(json_line(prediction))
-            tokens += len(prediction.output["tokens"])
-            nats -= sum(token["score"] for token in prediction.output["tokens"])
+            scored: Any = prediction.output["tokens"]
+            tokens, nats = tokens + len(scored), nats - math.fsum(token["score"] for token in scored)
             yield prediction
     if (name := _PERPLEXITY.get(method)) is not None and tokens:
         note(f"{name} {math.exp(min(700.0, nats / tokens)):,.2f} of {tokens:,} tokens")
