@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from generation_tables import generation_tables
 from ladder_tables import ladder
 
 RESULTS = Path(__file__).parent / "results"
@@ -368,6 +369,7 @@ def main() -> None:
         equal_budget("options", "Options of the loop", "python benchmarks/options.py DATA WORK_DIR"),
         equal_budget("distil", "Teacher and student", "python benchmarks/distil.py DATA WORK_DIR --teacher MODEL_DIR"),
         real_or_fake(),
+        generation_tables(table),
         serve(),
         ladder(table),
     ]

@@ -74,6 +74,10 @@ def predict(
     precision: PrecisionOption = "fp32",
     tagger: Annotated[Path | None, typer.Option(help="With a relation model: finds the mentions; prints triples.")] = None,
     graph: Annotated[Path | None, typer.Option(help="With --tagger: the GraphML file to write as well.")] = None,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Of a model that writes: also where in the source each token was looked for.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="With --attention: also write a page with a picture of each text.")] = None,
 ) -> None:
     """Say what a model says about every text of a file; one line each, in order.
 
@@ -81,6 +85,7 @@ def predict(
     which relation, each triple once with the places that say so.
     """
     from electra.config import tables
+    from electra.predict.alignment import AligningPredictor
     from electra.predict.predictor import load
     from electra.show import print_prediction
     from electra.train.machine import prepare_to_predict
@@ -88,10 +93,15 @@ def predict(
     prepare_to_predict()
     as_text = for_people(format, output)
     if tagger is not None or graph is not None:
-        _find_triples(model, tagger, file, graph, output, as_text, any((task, column, setting, clean, precision != "fp32")))
+        others = any((task, column, setting, clean, attention, html, precision != "fp32"))
+        _find_triples(model, tagger, file, graph, output, as_text, others)
         return
+    if html is not None and not attention:
+        raise ElectraError("E-C890", "--html", "is a page of alignments", "give --attention too, or leave it out")
     settings = tables((), setting or ())
     predictor = load(model, task, tables((), column or ()), settings, precision)
+    if attention:
+        predictor = AligningPredictor(predictor)
     if clean is not None:
         _tune(predictor, clean, "suspicion" in settings)
     if documents is None and top is not None:
@@ -101,6 +111,8 @@ def predict(
         predictions = predictor.stream(examples)
     else:
         predictions = _answers(predictor, documents, examples, 5 if top is None else top)
+    if html is not None:
+        predictions = _drawn(predictions, html, f"{(file or Path('texts')).name}: alignment")
     with lines_into(output) as say:
         for prediction in predictions:
             if as_text:
@@ -261,6 +273,22 @@ def _answers(predictor: Predictor, folder: Path, questions: Iterable[Example], t
                "other kinds left out", err=True)  # fmt: skip
     asked = (question.text for question in questions)
     return answer(predictor, documents.passages, bm25(documents.passages), asked, top)
+
+
+def _drawn(predictions: Iterable[Prediction], path: Path, title: str) -> Iterator[Prediction]:
+    """The predictions; behind the last, a page with pictures of the first of them."""
+    from electra.evaluate.alignment_page import MOST_PICTURES, alignment_page, alignment_picture
+    from electra.evaluate.page import write_page
+
+    pictures, left_out = list[str](), 0
+    for prediction in predictions:
+        if len(pictures) < MOST_PICTURES:
+            pictures.append(alignment_picture(prediction.text, prediction.output))
+        else:
+            left_out += 1
+        yield prediction
+    write_page(alignment_page(title, pictures, left_out), path)
+    note(f"page: {path}" + (f", without the last {left_out:,} texts" if left_out else ""))
 
 
 def _tune(predictor: Predictor, clean: Path, given: bool) -> None:

@@ -6,17 +6,22 @@ Everything heavy is imported inside the verb.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from electra.cli_predict import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into
+from electra.cli_predict import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into, note
 from electra.errors import ElectraError
 
 if TYPE_CHECKING:
     from electra.contracts import Prediction
+
+
+#: of the methods that give probabilities of a language model, what exp(-mean) over the tokens of all texts is called
+_PERPLEXITY = {"causal": "perplexity", "pll": "pseudo-perplexity", "pll-word-l2r": "pseudo-perplexity"}
 
 
 def score(
@@ -27,7 +32,8 @@ def score(
     method: Annotated[
         str,
         typer.Option(
-            help="rtd, electric: one pass of the discriminator or energy model; pll, pll-word-l2r: n of the generator."
+            help="rtd, electric, causal: a pass of the discriminator, energy or causal model; pll, pll-word-l2r: n of the "
+            "generator."
         ),
     ] = "rtd",
     reduce: Annotated[str, typer.Option(help="Of the tokens' scores, for the text: sum, mean or min.")] = "sum",
@@ -67,11 +73,11 @@ def score(
                 else:
                     say(json.dumps(line, ensure_ascii=False))
         return
-    predictions = predictor.stream(examples_of(predictor, file))
+    printed = _printed(predictor.stream(examples_of(predictor, file)), as_text, highlight, output, method)
     if html is not None:
-        _write_page(html, f"{(file or Path('texts')).name} by {method}", _printed(predictions, as_text, highlight, output))
+        _write_page(html, f"{(file or Path('texts')).name} by {method}", printed)
     else:
-        for _ in _printed(predictions, as_text, highlight, output):
+        for _ in printed:
             pass
 
 
@@ -87,10 +93,13 @@ def _check(
         raise ElectraError("E-C318", "--output", "--highlight is for people, a file gets JSON lines", "leave one of them out")
 
 
-def _printed(predictions: Iterator[Prediction], as_text: bool, highlight: bool, output: Path | None) -> Iterator[Prediction]:
-    """The predictions, each when it has been printed."""
+def _printed(
+    predictions: Iterator[Prediction], as_text: bool, highlight: bool, output: Path | None, method: str
+) -> Iterator[Prediction]:
+    """The predictions, each when it has been printed; then, of a language model, its perplexity on standard error."""
     from electra.show import print_prediction
 
+    tokens, nats = 0, 0.0
     with lines_into(output) as say:
         for prediction in predictions:
             if highlight:
@@ -99,7 +108,11 @@ def _printed(predictions: Iterator[Prediction], as_text: bool, highlight: bool, 
                 say(f"{prediction.output['score']:.3f}  {prediction.text}")
             else:
                 say(json_line(prediction))
+            scored: Any = prediction.output["tokens"]
+            tokens, nats = tokens + len(scored), nats - math.fsum(token["score"] for token in scored)
             yield prediction
+    if (name := _PERPLEXITY.get(method)) is not None and tokens:
+        note(f"{name} {math.exp(min(700.0, nats / tokens)):,.2f} of {tokens:,} tokens")
 
 
 def _write_page(path: Path, title: str, predictions: Iterator[Prediction]) -> None:

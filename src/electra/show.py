@@ -44,6 +44,8 @@ def print_prediction(text: str, output: Mapping[str, Any], colour: bool | None =
         console.print(Text(f"{output['generated_text']}  {float(output['score']):.3f}"))
         cut = "  (cut at the longest length)" if output["ended"] == "length" else ""
         console.print(Text(f"   {text}{cut}", style="dim"))
+        if "attention" in output:
+            console.print(Text(f"   {_aligned(output['attention'])}", style="dim"))
     elif "head" in output:
         relation = f"{output['head']['word']} | {output['label']} | {output['tail']['word']}"
         console.print(Text(f"{relation}  {output['score']:.3f}  {text}"))
@@ -55,6 +57,15 @@ def print_prediction(text: str, output: Mapping[str, Any], colour: bool | None =
         given = output.get("labels", [output])  # several labels, one, or a number alone
         shown = "  ".join(f"{one.get('label', '')} {float(one.get('score', 0.0)):.3f}".strip() for one in given)
         console.print(Text(f"{shown or '-'}  {text}"))
+
+
+def _aligned(attention: Mapping[str, Any]) -> str:
+    """Of each written token the source token that it looked at most: `gate < puerta .83`."""
+    told = []
+    for token, weights in zip(attention["target"], attention["weights"], strict=True):
+        most = max(weights)
+        told.append(f"{token} < {attention['source'][weights.index(most)]} {most:.2f}")
+    return "  ".join(told)
 
 
 def _print_tokens(console: Console, text: str, output: Mapping[str, Any]) -> None:

@@ -95,8 +95,8 @@ def _tripled(memory: Memory) -> Memory:
 def test_attention_to_the_source_sums_to_one_over_its_tokens(decoder: Decoder, memory: Memory) -> None:
     tokens = targets()
     weights = decoder.attention(tokens, torch.ones_like(tokens, dtype=torch.bool), memory)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 9))
-    assert not bool(weights[1, :, 4:].any())
+    torch.testing.assert_close(weights.sum(-1), torch.ones(len(weights), 2, 9))
+    assert not bool(weights[:, 1, :, 4:].any())
 
 
 def test_a_packed_source_is_the_padded_one(memory: Memory) -> None:

@@ -21,6 +21,7 @@ from electra.models.heads import MlmHead
 from electra.models.interchange import to_transformers
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.warm_start import DecoderConfig
+from electra.predict.alignment import AligningPredictor
 from electra.predict.predictor import load as predictor_of
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate, GenerateConfig
@@ -165,6 +166,19 @@ def test_an_exported_model_writes_the_same_in_transformers(
     theirs = [model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist() for ids in given]
     assert found == [TOKENIZER.decode(tokens) for tokens in theirs]
     assert len(set(found)) > 1
+
+
+def test_the_alignment_is_the_cross_attention_of_transformers(exported: tuple[Path, TaskNetwork]) -> None:
+    path, _ = exported
+    model = transformers.EncoderDecoderModel.from_pretrained(path, attn_implementation="eager")
+    for text, prediction in zip(SOURCES, AligningPredictor(predictor_of(path)).predict(SOURCES), strict=True):
+        given = torch.tensor([TOKENIZER.encode_literally(text).ids])
+        written = model.generate(given, attention_mask=torch.ones_like(given))
+        said = model(
+            input_ids=given, attention_mask=torch.ones_like(given), decoder_input_ids=written[:, :-1], output_attentions=True
+        )
+        attention: Any = prediction.output["attention"]
+        torch.testing.assert_close(torch.tensor(attention["weights"]), said.cross_attentions[-1][0].mean(0), atol=1e-4, rtol=0)
 
 
 def test_a_model_that_is_read_back_is_the_same(exported: tuple[Path, TaskNetwork]) -> None:

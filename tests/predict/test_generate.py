@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,22 @@ def run(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         return int(end.value.code), said.out, said.err
 
     return call
+
+
+def test_a_causal_model_scores_a_file_and_says_its_perplexity(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["electra", "score", str(models / "causal"), "--method", "causal"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the reader opens\n\nthe gate")))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    tokens = [token["score"] for line in lines for token in line["tokens"]]
+    perplexity = math.exp(-sum(tokens) / len(tokens))
+    assert f"perplexity {perplexity:,.2f} of {len(tokens)} tokens" in said.err
 
 
 def test_samples_are_json_lines_and_the_same_again(run: Run) -> None:

@@ -28,6 +28,7 @@ from electra.models.generation import GenerationHead, packed, unpacked
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.warm_start import DecoderConfig
+from electra.predict.alignment import AligningPredictor
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as predictor_of
 from electra.predict.writer import load_writer
@@ -101,12 +102,24 @@ def test_copying_and_reversing_are_learnt(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["metrics"]["exact_match"] >= 0.99
     assert (found["metrics"]["hit_limit"], found["metrics"]["repeated"]) == (0, 0)
     assert all(set(error["values"]).isdisjoint({"bleu/right1", "chrf/right1"}) for error in found["errors"])
-    [prediction] = predictor_of(tmp_path / "run" / "model").predict(["reverse a b c e"])
+    predictor = predictor_of(tmp_path / "run" / "model")
+    assert share_aligned(predictor, sorted(unseen)) > 0.5, "one in six by chance"
+    [prediction] = predictor.predict(["reverse a b c e"])
     assert (prediction.output["generated_text"], prediction.output["ended"]) == ("e c b a", "end")
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     assert any("columns: text = 'source', target = 'target'" in event.get("message", "") for event in events)
     task = json.loads((tmp_path / "run" / "model" / "task.json").read_text(encoding="utf-8"))
     assert (task["decoder"]["num_hidden_layers"], task["decoder"]["hidden_size"]) == (1, 64)
+
+
+def share_aligned(predictor: Predictor, sequences: list[str]) -> float:
+    """How often a letter that is copied was looked at most, of the whole source, when it was written."""
+    right = list[bool]()
+    for one in AligningPredictor(predictor).predict([f"copy {sequence}" for sequence in sequences]):
+        attention: Any = one.output["attention"]
+        looked_at = [weights.index(max(weights)) for weights in attention["weights"][:-1]]  # the end is nowhere
+        right += [place == 2 + number for number, place in enumerate(looked_at)]
+    return sum(right) / len(right)
 
 
 # -- the loss -----------------------------------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ from electra.contracts import Batch, Encoded, Example, Padded
 from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
+from electra.models.decoder import Decoder
 from electra.models.encoder import build_encoder
-from electra.models.heads import EnergyHead, MlmHead, RtdHead
+from electra.models.heads import CausalHead, EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.predictor import Predictor, load
 from electra.tasks import task_config
-from electra.tasks.score import METHODS, MaskedTokenNetwork, Score, ScoreConfig
+from electra.tasks.score import METHODS, MaskedTokenNetwork, NextTokenNetwork, Score, ScoreConfig
 from electra.text.train_tokenizer import train as train_tokenizer
 
 TOKENIZER = train_tokenizer(["the good film was playing", "电影 很 好"] * 3, vocab_size=80)
@@ -92,8 +93,29 @@ def test_word_l2r_masks_the_rest_of_the_word_by_hand() -> None:
     assert single == pytest.approx(scores_of(network, "was 好", method="pll"), abs=1e-5)
 
 
-def saved(folder: Path, *, discriminator: bool = True, generator: bool = True, energies: bool = False) -> Path:
+@pytest.mark.parametrize("config", [CLASSIC, MODERN], ids=lambda config: config.type)
+@torch.no_grad()
+def test_causal_scores_are_those_of_the_plain_loop_over_prefixes(config: ClassicConfig | ModernConfig) -> None:
+    masked = masked_model(config)
+    network = NextTokenNetwork(masked.encoder, masked.head).eval()
+    decoder, ids = Decoder(masked.encoder, masked.head).eval(), TOKENIZER.encode_literally(TEXT).ids
+    expected = []
+    for place in range(1, len(ids) - 1):  # what generation says behind each beginning
+        logits = decoder.prefill(torch.tensor([ids[:place]]), decoder.start(None, 1, place))
+        expected.append(float(torch.log_softmax(logits[0], dim=-1)[ids[place]]))
+    assert scores_of(network, TEXT, method="causal") == pytest.approx(expected, abs=1e-4)
+    assert sum(expected) < -20
+
+
+def saved(
+    folder: Path, *, discriminator: bool = True, generator: bool = True, energies: bool = False, causal: bool = False
+) -> Path:
     torch.manual_seed(0)
+    if causal:
+        head, generator = CausalHead(CLASSIC), False
+        provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# A model\n")
+        save_model_dir(folder, encoder=build_encoder(CLASSIC), head=head, provenance=provenance)
+        return folder
     head = EnergyHead(CLASSIC) if energies else RtdHead(CLASSIC) if discriminator else MlmHead(CLASSIC)
     save_model_dir(
         folder, encoder=build_encoder(CLASSIC), head=head,
@@ -124,9 +146,8 @@ def test_rtd_scores_are_log_probabilities_and_their_sum_mean_and_minimum(tmp_pat
 def test_scores_do_not_depend_on_the_batch(method: str, tmp_path: Path) -> None:
     chance = random.Random(0)
     texts = [" ".join(chance.choices(["the", "good", "film", "playing", "好"], k=chance.randint(0, 24))) for _ in range(12)]
-    predictor = load(
-        saved(tmp_path / "model", energies=method == "electric"), "score", settings={"method": method, "max_length": 32}
-    )
+    path = saved(tmp_path / "model", energies=method == "electric", causal=method == "causal")
+    predictor = load(path, "score", settings={"method": method, "max_length": 32})
     together = predictor.predict(texts)
     assert [prediction.text for prediction in together] == texts
     for text, prediction in zip(texts, together, strict=True):
@@ -196,9 +217,8 @@ def test_settings_belong_to_a_task_that_is_named(tmp_path: Path) -> None:
 def test_a_text_is_text_and_any_string_is_one(tmp_path: Path) -> None:
     texts = ["", " \n", "\x00", "\ud800 good", "e\u0301", "\U0001f469\U0001f3fd\u200d\U0001f680", "[SEP]"]
     for method in METHODS:
-        found = load(saved(tmp_path / method, energies=method == "electric"), "score", settings={"method": method}).predict(
-            texts
-        )
+        path = saved(tmp_path / method, energies=method == "electric", causal=method == "causal")
+        found = load(path, "score", settings={"method": method}).predict(texts)
         assert [prediction.text for prediction in found] == texts
         tokens = found[-1].output["tokens"]
         assert isinstance(tokens, list)

@@ -63,7 +63,7 @@ class TaskSettings(Body):
 
     top_k: Annotated[int, Field(ge=1, le=50)] | None = Field(default=None, description="fill-mask, correct: candidates")
     joint: bool | None = Field(default=None, description="fill-mask: fill all masks together, too")
-    method: Literal["rtd", "electric", "pll", "pll-word-l2r"] | None = Field(default=None, description="score")
+    method: Literal["rtd", "electric", "causal", "pll", "pll-word-l2r"] | None = Field(default=None, description="score")
     reduce: Literal["sum", "mean", "min"] | None = Field(default=None, description="score")
     suspicion: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="correct")
 
@@ -76,7 +76,7 @@ class PredictBody(Body):
 
 class ScoreBody(Body):
     inputs: Inputs
-    method: Literal["rtd", "electric", "pll", "pll-word-l2r"] | None = None
+    method: Literal["rtd", "electric", "causal", "pll", "pll-word-l2r"] | None = None
     reduce: Literal["sum", "mean", "min"] | None = None
 
 

@@ -195,11 +195,18 @@ def _scores(model: Path | None, texts: Sequence[str], config: BlimpConfig) -> tu
         return f"{order}-gram of {config.text.name}", log_probabilities(config.text, texts, order)
     loaded, scorer = load_model_dir(model), config.scorer
     if scorer is None:
-        scorer = "rtd" if loaded.rtd_head is not None else "electric" if loaded.energy_head is not None else "pll"
+        scorer = _own_scorer(loaded)
     assert scorer != "unigram", "it needs no model"
     assert scorer != "ngram", "it needs no model"
     name = scorer if config.reduce == "sum" else f"{scorer}-{config.reduce}"
     return name, text_scores(loaded, texts, scorer, config.reduce)
+
+
+def _own_scorer(model: ModelDir) -> MethodName:
+    """The method of the head that a model has."""
+    if model.causal_head is not None:
+        return "causal"
+    return "rtd" if model.rtd_head is not None else "electric" if model.energy_head is not None else "pll"
 
 
 def text_scores(model: ModelDir, texts: Sequence[str], method: MethodName, reduce: Reduction = "sum") -> list[float]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from electra.storage import write_whole
 
 
-def page(title: str, body: str) -> str:
-    """A whole document with its style; its policy forbids the browser to load anything."""
-    return _PAGE.format(title=escape(title), style=_CSS, body=body)
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole document with its style, to which `style` is added; its policy forbids the browser to load anything."""
+    return _PAGE.format(title=escape(title), style=_CSS + style, body=body)
 
 
 def write_page(html: str, path: Path) -> Path:

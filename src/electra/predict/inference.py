@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from electra.contracts import Layout, Packed
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder, ClassicLayer
+from electra.models.decoder import Decoder
 from electra.models.modern import ModernEncoder
 from electra.train import machine
 
@@ -100,8 +101,8 @@ def ready(network: nn.Module, precision: str) -> str:
     """Make `network` ready, in place.
 
     Args:
-        network: in evaluation mode, or several of them; its encoder is not trained any more. A decoder stays as it is, and so
-            does an encoder that is ready for another task.
+        network: in evaluation mode, or several of them; it is not trained any more. A decoder computes in fp32, its weights by
+            columns (`Decoder.lay_out`). An encoder that is ready for another task stays as it is.
         precision: see `Precision`.
 
     Returns:
@@ -114,7 +115,11 @@ def ready(network: nn.Module, precision: str) -> str:
         raise ElectraError("E-C700", "precision", f"{precision!r} is not known", f"give {', '.join(get_args(Precision))}")
     roots = [*network.children()] if isinstance(network, nn.ModuleDict) else [network]
     readers = [root for root in roots if isinstance(getattr(root, "encoder", None), ClassicEncoder | ModernEncoder)]
-    if not readers or next(network.parameters()).is_cuda:
+    on_gpu = next(network.parameters(), torch.empty(0)).is_cuda
+    for decoder in (module for module in network.modules() if isinstance(module, Decoder)):
+        if not on_gpu:
+            decoder.lay_out()
+    if not readers or on_gpu:
         if precision == "bf16":
             raise ElectraError("E-C701", "precision", "this network computes in fp32 only", "give fp32 or auto")
         return "fp32"

@@ -217,7 +217,9 @@ def causal_writer(model: ModelDir) -> Writer:
     if tokenizer.vocab_size > entries:
         raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
                            "bring the tokenizer that belongs to the weights")  # fmt: skip
-    return Writer(Decoder(model.encoder, model.causal_head).eval(), tokenizer)
+    decoder = Decoder(model.encoder, model.causal_head).eval()
+    decoder.lay_out()
+    return Writer(decoder, tokenizer)
 
 
 def writer_of(predictor: Predictor) -> Writer:

@@ -6,6 +6,8 @@ of the text, which is their sum, mean or minimum. The methods:
     rtd            log P(token is the original), by the discriminator: log sigmoid(-z); one pass
     electric       log P(token | all others), as an energy model has learnt it (Clark et al., 2020b, section 4.2): -E; one pass.
                    Energies are not normalised: those of a model that has not converged may be below 0
+    causal         log P(token | those before it), by a causal language model: one pass. The sum is log P(text) but for its end,
+                   exp(-sum / tokens) the perplexity
     pll            log P(token | all others), by the generator or any masked language model: a pass for each token, in which
                    only that token is masked (pseudo-log-likelihood; Salazar et al., 2020, section 2)
     pll-word-l2r   the same, but the tokens of the same word to the right are masked, too, so that a word of several pieces is
@@ -42,12 +44,13 @@ from electra.contracts import Batch, Encoded, Example, Padded, Prediction
 from electra.models.encoder import Encoder
 from electra.models.heads import EnergyHead, MlmHead, RtdHead
 from electra.models.model_dir import ModelDir
+from electra.models.vocabulary import guess_in_parts
 from electra.tasks.common import check_window, cut_windows, joined, tokens_of, whole_text
 from electra.tasks.whole_texts import WholeTexts
 from electra.tasks.word_grid import word_grid
 from electra.text.tokenizer import Tokenizer
 
-MethodName = Literal["rtd", "electric", "pll", "pll-word-l2r"]
+MethodName = Literal["rtd", "electric", "causal", "pll", "pll-word-l2r"]
 Reduction = Literal["sum", "mean", "min"]
 
 
@@ -188,6 +191,22 @@ class EnergyNetwork(ScoreNetwork):
         return -energy.float()
 
 
+class NextTokenNetwork(ScoreNetwork):
+    """Causal language model: `network(batch)` -> log P(token given those before it), float [B, L] or [T].
+
+    What stands at the first token of a row, which follows nothing, means nothing.
+    """
+
+    def forward(self, batch: Batch) -> Tensor:
+        assert isinstance(self.head, MlmHead)
+        layout = replace(batch.layout, order="forward")
+        hidden = self.encoder(batch.tokens, batch.positions, torch.zeros_like(batch.types), layout)
+        hidden_NE = self.head.transform(hidden).flatten(0, -2)
+        next_N = batch.tokens.flatten().roll(-1)
+        guessed = guess_in_parts(hidden_NE, self.encoder.embeddings.table, self.head.bias, next_N)
+        return -guessed.nll_N.float().roll(1).view(batch.tokens.shape)
+
+
 class MaskedTokenNetwork(ScoreNetwork):
     """Masked language model: `network(batch)` -> log P(original token) at the one place of each row, float [B].
 
@@ -236,6 +255,10 @@ def _energy(model: ModelDir) -> ScoreNetwork | None:
     return None if model.energy_head is None else EnergyNetwork(model.encoder, model.energy_head)
 
 
+def _next_token(model: ModelDir) -> ScoreNetwork | None:
+    return None if model.causal_head is None else NextTokenNetwork(model.encoder, model.causal_head)
+
+
 def _masked_token(model: ModelDir) -> ScoreNetwork | None:
     masked = model.masked_model
     return None if masked is None else MaskedTokenNetwork(masked.encoder, masked.mlm_head)
@@ -251,6 +274,7 @@ METHODS: Mapping[MethodName, Method] = {
         needs="discriminator (RTD) head", network=_original, masks=None, doubt=lambda score, vocabulary: -math.expm1(score)
     ),
     "electric": Method(needs="energy head", network=_energy, masks=None, doubt=_surprise),
+    "causal": Method(needs="causal language modelling head", network=_next_token, masks=None, doubt=_surprise),
     "pll": Method(needs=_MASKED, network=_masked_token, masks="token", doubt=_surprise),
     "pll-word-l2r": Method(needs=_MASKED, network=_masked_token, masks="word-l2r", doubt=_surprise),
 }
