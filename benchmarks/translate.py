@@ -33,14 +33,14 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "translate"
 STARTS = {"warm": [], "encoder": ["task.decoder.init=fresh"], "cold": ["init.weights=fresh"]}
 LENGTHS = {
-    "zh-en": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=8"],
-    "en-zh": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=8"],
+    "zh-en": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"],
+    "en-zh": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"],
     "csl": [
         "task.max_length=256",
         "task.target_length=40",
         "task.decoding.max_new_tokens=40",
         "task.metric=rougeL",
-        "epochs=30",
+        "epochs=8",
     ],
 }
 TRAINING = ["optimizer.lr=5e-4", "optimizer.layer_decay=1.0", "task.label_smoothing=0.1", "batch.examples=64"]
