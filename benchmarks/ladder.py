@@ -52,7 +52,7 @@ SWEEP_SHARE, EXPLORATORY_SHARE = 1 / 6, 1 / 3
 #: along the way of a run
 CHECKPOINTS = 6
 #: minutes of the probes of an arm, on a core of a Xeon with AMX
-PROBING = {"floors": 5, "sweep": 3, "claim": 7, "tokens": 4, "exploratory": 4}
+PROBING = {"floors": 2, "sweep": 2.5, "claim": 5, "tokens": 4, "exploratory": 3}
 #: of the text, where `--limit` makes it a trial
 _TRIAL_BYTES = 4_000_000
 _RTD = "phases.rtd.objective."
