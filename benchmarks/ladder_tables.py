@@ -132,7 +132,11 @@ def _one_pass_row(kind: str, results: Sequence[Result], masked: Sequence[Result]
 
 def ladder(table: Callable[[Sequence[str], Iterator[list[str]]], list[str]]) -> list[str]:
     """The part of the page, for each budget; draws the picture where there are curves."""
-    return [line for budget in budgets() for line in of_budget(budget, table)]
+    lines = [line for budget in budgets() for line in of_budget(budget, table)]
+    if Budget(MINUTES) not in budgets():
+        lines += [f"At {MINUTES:g} minutes nothing has been run yet: `python benchmarks/ladder.py DATA WORK_DIR`, which takes "
+                  "hours.", ""]  # fmt: skip
+    return lines
 
 
 def of_budget(budget: Budget, table: Callable[[Sequence[str], Iterator[list[str]]], list[str]]) -> list[str]:

@@ -3,8 +3,8 @@
 In: series of (step, value). Out: one `<svg>` element, drawn by matplotlib without its global state, text kept as text (so that
 it is searchable and small), ids made unique to the picture. Non-finite values leave gaps; long series are averaged down to a
 few hundred points, noisy ones get a running mean over a pale raw line; a curve is broken where a new phase begins. Curves
-differ in colour and in stroke, so that a grey print tells them apart. matplotlib is loaded by the first picture: more than half a second
-that a run which has not begun does not need.
+differ in colour and in stroke, so that a grey print tells them apart. matplotlib is loaded by the first picture, so
+that no run waits for it before it begins.
 """
 
 from __future__ import annotations
