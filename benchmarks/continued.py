@@ -7,7 +7,7 @@ generator. Both go on for `--minutes` on DATA/text/en_books.txt, in which neithe
 CoLA, whose sentences are of books on language, and SST-2's first 10,000 rows, whose reviews are of another domain, are
 fine-tuned, each with three seeds, from the encoder as it was (`released`) and as it became (`continued`), with the same
 settings. One JSON per finished cell in benchmarks/results/continued; a cell that has one is skipped. `--limit` is for trying
-the script: nothing is recorded then.
+the script: it works in WORK_DIR/trial, and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ def cells() -> list[tuple[str, str, int]]:
     return [(start, task, seed) for task in TASKS for seed in SEEDS for start in STARTS]
 
 
+def stem(start: str, task: str, seed: int, minutes: float) -> str:
+    """The name of a cell; only the continued encoder depends on the minutes."""
+    return f"{start}-{minutes:g}min-{task}-{seed}" if start == "continued" else f"{start}-{task}-{seed}"
+
+
 def continued(data: Path, work: Path, minutes: float, limit: int | None) -> Path:
     """The encoder after `minutes` of RTD on the books; an interrupted run resumes."""
     released, text = steps.encoder(work), data / "text" / "en_books.txt"
@@ -49,14 +54,15 @@ def continued(data: Path, work: Path, minutes: float, limit: int | None) -> Path
         text = work / "books.txt"
     if not (work / "corpus" / "manifest.json").is_file():
         electra("corpus", "build", text, "--tokenizer", released, "--out", work / "corpus")
-    electra("pretrain", "electra-small", f"corpus.path={work / 'corpus'}", f"run.dir={work / 'run'}", f"init.from={released}",
+    run = work / f"run-{minutes:g}min"
+    electra("pretrain", "electra-small", f"corpus.path={work / 'corpus'}", f"run.dir={run}", f"init.from={released}",
             f"stop.hours={minutes / 60}", *SETTINGS)  # fmt: skip
-    return work / "run" / "model"
+    return run / "model"
 
 
-def measure(start: str, task: str, seed: int, model: Path, work: Path) -> dict[str, Any]:
-    """One cell."""
-    metrics = probes.fine_tuned(model, work, work / f"{start}-{task}-{seed}", task, seed, recipe="finetune-small")
+def measure(start: str, task: str, seed: int, model: Path, place: Path, work: Path) -> dict[str, Any]:
+    """One cell; `place` is the directory of its run."""
+    metrics = probes.fine_tuned(model, work, place, task, seed, recipe="finetune-small")
     date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     return {"start": start, "task": task, "seed": seed, "date": date, "cores": os.cpu_count(), "metrics": metrics}
 
@@ -69,22 +75,24 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say what is missing, and do nothing")
     parser.add_argument("--limit", type=int, help="rows, for a trial; nothing is recorded")
     given = parser.parse_args()
-    work = given.work.resolve()
+    work = given.work.resolve() / ("trial" if given.limit is not None else "")
     results = RESULTS if given.limit is None else work / "results"
-    missing = [cell for cell in cells() if not (results / "{}-{}-{}.json".format(*cell)).is_file()]
+    missing = [cell for cell in cells() if not (results / f"{stem(*cell, given.minutes)}.json").is_file()]
     if given.list:
-        print("\n".join("{}-{}-{}".format(*cell) for cell in missing))
+        print("\n".join(stem(*cell, given.minutes) for cell in missing))
         print(f"{len(missing)} cells: about {given.minutes + 6 * len(missing):.0f} minutes")
         return
     work.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     probes.write_files(given.data, work, given.limit)
+    run = work / f"run-{given.minutes:g}min"
     models = {"released": steps.encoder(work), "continued": continued(given.data.resolve(), work, given.minutes, given.limit)}
     for start, task, seed in missing:
-        result = measure(start, task, seed, models[start], work)
+        name = stem(start, task, seed, given.minutes)
+        result = {"minutes": 0.0, **measure(start, task, seed, models[start], work / name, work)}
         if start == "continued":
-            result |= {"settings": SETTINGS, "minutes": given.minutes, **outcome(work / "run")}
-        path = results / f"{start}-{task}-{seed}.json"
+            result |= {"settings": SETTINGS, "minutes": given.minutes, **outcome(run)}
+        path = results / f"{name}.json"
         path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{path.stem}: {result['metrics']}", flush=True)
 

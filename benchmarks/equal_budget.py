@@ -1,6 +1,7 @@
 """Arms of pre-training that have the same text, network and budget, scored the same way: what options.py and distil.py share.
 
-An arm is a list of settings of `electra pretrain`. It is scored on rows that it has not seen: the loss of its masked language
+An arm is a list of settings of `electra pretrain`. It is scored on the last hundredth of the text, which neither it nor a model
+of ladder.py has seen: the loss of its masked language
 model, and the prior gain and AUC of its discriminator against its own generator, with the same masks for all arms; and by
 fine-tuning on the first labels of SST-2, scored on the development file. One JSON per finished arm; an arm that has one is
 skipped, so that a script can be stopped and run again.
@@ -23,12 +24,11 @@ from electra.config import load
 from electra.demo import outcome
 from electra.models.model_dir import load_model_dir
 from electra.train.loop import Span
+from ladder import parted
 from small_budgets import electra
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = "modern-tiny"
-#: of the documents, one in so many is held out
-HELD_OUT = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,14 @@ def prepare(data: Path, work: Path, tokenizer: Path | None, documents: int | Non
 
     Args:
         tokenizer: a directory that holds one; None = one of 8,000 entries is trained on the training text.
-        documents: of the text, its first ones; None = all.
+        documents: of the training text, its first ones; None = all.
         labels: examples to fine-tune on.
     """
     work.mkdir(parents=True, exist_ok=True)
-    whole = (data / "text/en_wiki.txt").read_text(encoding="utf-8").split("\n\n")[:documents]
-    for name, keep in (("text", lambda place: place % HELD_OUT), ("held-out", lambda place: not place % HELD_OUT)):
-        chosen = (document for place, document in enumerate(whole) if keep(place))
-        (work / f"{name}.txt").write_text("\n\n".join(chosen), encoding="utf-8")
+    train, held = parted((data / "text/en_wiki.txt").read_bytes())
+    train = b"\n\n".join(train.split(b"\n\n")[:documents])
+    for name, text in (("text", train), ("held-out", held)):
+        (work / f"{name}.txt").write_bytes(text)
     if tokenizer is None:
         tokenizer = work / "tokenizer"
         if not tokenizer.is_dir():

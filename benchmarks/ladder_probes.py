@@ -10,8 +10,8 @@ from typing import Any
 from electra.events import read_events
 from small_budgets import electra
 
-#: pairs of each BLiMP set: for one pass a sentence, for a pass a token, and along the way
-PAIRS, PAIRS_PLL, PAIRS_COURSE = 1000, 200, 50
+#: pairs of each BLiMP set, the same for all scorers; and along the way, where one scorer alone is asked
+PAIRS, PAIRS_COURSE = 200, 40
 #: steps of held-out rows
 HELD_OUT_STEPS = 40
 _SST_ROWS, _SST_HELD_OUT, _TRIAL_ROWS = 10_000, 2_000, 400
@@ -70,26 +70,25 @@ def held_out_rows(model: Path, work: Path, place: Path) -> float:
     return sum(values) / len(values)
 
 
-def blimp(model: Path, data: Path, limit: int | None, pairs: int | None = None) -> dict[str, Any]:
-    """By scorer: `rtd` where there is a discriminator, and `pll` of the model or its generator.
+def blimp(model: Path, data: Path, limit: int | None, pairs: int = PAIRS, twice: bool = False) -> dict[str, Any]:
+    """By scorer: `rtd` or `electric`, whichever head the model has, else `pll`.
 
     Args:
-        pairs: of each set, and the first scorer alone.
+        pairs: of each set.
+        twice: also `pll` of the generator, and `passes`, how many it takes for a sentence on average, one for each token.
     """
-    from electra.evaluate.blimp import BlimpConfig, evaluate_blimp
+    from electra.evaluate.blimp import BlimpConfig, evaluate_blimp, read_pairs
     from electra.models.model_dir import load_model_dir
 
-    detects = load_model_dir(model).rtd_head is not None
-    asked = {"rtd": PAIRS, "pll": PAIRS_PLL} if detects else {"pll": PAIRS_PLL}
-    if pairs is not None:
-        asked = {next(iter(asked)): pairs}
+    loaded, count = load_model_dir(model), min(pairs, limit or pairs)
+    own = "rtd" if loaded.rtd_head is not None else "electric" if loaded.energy_head is not None else "pll"
     found: dict[str, Any] = {}
-    for scorer, count in asked.items():
-        config = BlimpConfig(data=data / "blimp", scorer=scorer, limit=min(count, limit or count))  # type: ignore[arg-type]
-        found[scorer] = evaluate_blimp(model, config)
-    if detects and pairs is None:  # on the same pairs as pll
-        config = BlimpConfig(data=data / "blimp", scorer="rtd", limit=min(PAIRS_PLL, limit or PAIRS_PLL))
-        found["rtd_on_pairs_of_pll"] = evaluate_blimp(model, config)["all"]
+    for scorer in dict.fromkeys((own, "pll") if twice and loaded.masked_model is not None else (own,)):
+        found[scorer] = evaluate_blimp(model, BlimpConfig(data=data / "blimp", scorer=scorer, limit=count))  # type: ignore[arg-type]
+    if twice and "pll" in found:
+        tokenizer = loaded.tokenizer()
+        texts = [text for each in read_pairs(data / "blimp", count) for pair in each.pairs for text in pair]
+        found["passes"] = sum(len(tokenizer.encode_literally(text).ids) - 2 for text in texts) / len(texts)
     return found
 
 

@@ -6,8 +6,9 @@ TEXT is a file of documents divided by blank lines; every tenth one is kept for 
 trained: `seen`, `other-seed` (as the first, another seed) and `larger`. Detectors (`classic`, `modern`, `recurrent`) learn by
 the recipe `real-or-fake-tiny` against the frozen `seen`; `tfidf` is logistic regression on words and pairs of words, learnt
 from texts of the same kind. All are asked about held-out texts, real and tampered with by `seen`, by the other generators, and
-by `seen` at other temperatures. One JSON per finished arm in benchmarks/results/real_or_fake/; an arm that has one is skipped,
-so the script can be stopped and run again. Every generator and every detector takes `--minutes` on one core.
+by `seen` at other temperatures. One JSON per finished arm in benchmarks/results/real_or_fake/BUDGET; an arm that has one is
+skipped, so the script can be stopped and run again. Every generator and every detector takes `--minutes` on one core. `--limit`
+is for trying the script: it works in WORK_DIR/trial, and nothing is recorded.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ TESTS = {
     "seen": ("seen", 1.0), "other seed": ("other-seed", 1.0), "larger": ("larger", 1.0),
     "seen, T=.7": ("seen", 0.7), "seen, T=1.3": ("seen", 1.3),
 }  # fmt: skip
-#: texts of each test, and those that TF-IDF learns from
-TEST_TEXTS, BASELINE_TEXTS = 2000, 40000
+#: texts of each test, and of each of them so many that TF-IDF learns from
+TEST_TEXTS, BASELINE_SHARE = 2000, 20
+#: of the text, where `--limit` makes it a trial
+_TRIAL_CHARACTERS = 2_000_000
 
 
 def arms() -> list[str]:
@@ -54,11 +57,12 @@ def electra(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "electra", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
-def prepare(text: Path, work: Path) -> None:
+def prepare(text: Path, work: Path, limit: int | None) -> None:
     """Texts, tokenizer, corpora; what is there is used."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "held.txt").is_file():
-        documents = [part for part in text.read_text(encoding="utf-8").split("\n\n") if part.strip()]
+        whole = text.read_text(encoding="utf-8")[: None if limit is None else _TRIAL_CHARACTERS]
+        documents = [part for part in whole.split("\n\n") if part.strip()]
         (work / "train.txt").write_text("\n\n".join(d for n, d in enumerate(documents) if n % 10), encoding="utf-8")
         (work / "held.txt").write_text("\n\n".join(documents[::10]), encoding="utf-8")
     if not (work / "tokenizer").is_dir():
@@ -102,28 +106,28 @@ def texts(model: Path, temperature: float, corpus: Path, count: int, seed: int) 
     return found[:count]
 
 
-def tests(work: Path, stop: list[str]) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def tests(work: Path, stop: list[str], count: int) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """The held-out texts of each test, made once."""
     for number, (name, (by, temperature)) in enumerate(TESTS.items()):
         path = work / f"test-{number}.json"
         if not path.is_file():
-            path.write_text(json.dumps(texts(generator(by, work, stop), temperature, work / "held", TEST_TEXTS, 7)))
+            path.write_text(json.dumps(texts(generator(by, work, stop), temperature, work / "held", count, 7)))
         yield name, [(text, label) for text, label in json.loads(path.read_text())]
 
 
-def baseline(work: Path, stop: list[str]) -> dict[str, list[float]]:
+def baseline(work: Path, stop: list[str], count: int) -> dict[str, list[float]]:
     """Probabilities of `fake` by TF-IDF and logistic regression, for each test."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    learnt = texts(generator("seen", work, stop), 1.0, work / "train", BASELINE_TEXTS, 3)
+    learnt = texts(generator("seen", work, stop), 1.0, work / "train", BASELINE_SHARE * count, 3)
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(max_iter=1000))
     model.fit([text for text, _ in learnt], [label for _, label in learnt])
-    return {name: model.predict_proba([text for text, _ in given])[:, 1].tolist() for name, given in tests(work, stop)}
+    return {name: model.predict_proba([text for text, _ in given])[:, 1].tolist() for name, given in tests(work, stop, count)}
 
 
-def detector(arm: str, work: Path, stop: list[str]) -> dict[str, list[float]]:
+def detector(arm: str, work: Path, stop: list[str], count: int) -> dict[str, list[float]]:
     """Probabilities of `fake` by a detector, for each test."""
     from electra import load
 
@@ -133,14 +137,14 @@ def detector(arm: str, work: Path, stop: list[str]) -> dict[str, list[float]]:
         electra("pretrain", "real-or-fake-tiny", f"corpus.path={work / 'train'}", f"run.dir={run}", f"run.seed={seed}", *stop,
                 f"phases.detect.objective.frozen={generator('seen', work, stop)}", *ENCODERS[encoder])  # fmt: skip
     predictor, found = load(run / "model"), dict[str, list[float]]()
-    for name, given in tests(work, stop):
+    for name, given in tests(work, stop, count):
         outputs = [prediction.output for prediction in predictor.predict([text for text, _ in given])]
         scores = [(float(str(output["score"])), output["label"]) for output in outputs]
         found[name] = [score if label == "fake" else 1 - score for score, label in scores]
     return found
 
 
-def measure(arm: str, work: Path, stop: list[str]) -> dict[str, Any]:
+def measure(arm: str, work: Path, stop: list[str], count: int) -> dict[str, Any]:
     """AUC on every test."""
     from sklearn.metrics import roc_auc_score
 
@@ -148,11 +152,11 @@ def measure(arm: str, work: Path, stop: list[str]) -> dict[str, Any]:
 
     generator("seen", work, stop)  # not in the time
     began = time.perf_counter()
-    said = baseline(work, stop) if arm == "tfidf" else detector(arm, work, stop)
-    gold = {name: [label for _, label in given] for name, given in tests(work, stop)}
+    said = baseline(work, stop, count) if arm == "tfidf" else detector(arm, work, stop, count)
+    gold = {name: [label for _, label in given] for name, given in tests(work, stop, count)}
     return {
         "auc": {name: round(float(roc_auc_score(gold[name], scores)), 4) for name, scores in said.items()},
-        "seconds": round(time.perf_counter() - began), "stop": stop, "texts": TEST_TEXTS, "machine": machine.describe(),
+        "seconds": round(time.perf_counter() - began), "stop": stop, "texts": count, "machine": machine.describe(),
     }  # fmt: skip
 
 
@@ -162,22 +166,25 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--arms", nargs="*", default=arms(), choices=arms())
     parser.add_argument("--list", action="store_true", help="say what is missing, and do nothing")
+    parser.add_argument("--limit", type=int, help="texts of each test, for a trial; nothing is recorded")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=8.0)
     length.add_argument("--steps", type=int)
     given = parser.parse_args()
-    missing = [arm for arm in given.arms if not (RESULTS / f"{arm}.json").is_file()]
+    budget = f"{given.minutes:g}min" if given.steps is None else f"{given.steps}steps"
+    work = given.work.resolve() / ("trial" if given.limit is not None else "") / budget
+    results = (RESULTS if given.limit is None else work / "results") / budget
+    missing = [arm for arm in given.arms if not (results / f"{arm}.json").is_file()]
     if given.list:
         print("\n".join(missing))
         return
     stop = [f"stop.hours={given.minutes / 60}"] if given.steps is None else [f"stop.steps={given.steps}", "stop.hours=1000"]
-    work = given.work.resolve()
-    prepare(given.text, work)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    prepare(given.text, work, given.limit)
+    results.mkdir(parents=True, exist_ok=True)
     for arm in missing:
         date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-        result = {"arm": arm, "date": date, "cores": os.cpu_count(), **measure(arm, work, stop)}
-        (RESULTS / f"{arm}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        result = {"arm": arm, "date": date, "cores": os.cpu_count(), **measure(arm, work, stop, given.limit or TEST_TEXTS)}
+        (results / f"{arm}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"{arm}: {result['auc']} in {result['seconds']} s", flush=True)
 
 

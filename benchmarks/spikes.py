@@ -3,7 +3,8 @@
     python benchmarks/spikes.py RUN...
 
 Of each run the log alone is read, so with `loop.log_steps=1` every update counts, else every so many. Writes
-benchmarks/results/spikes-DATE.json: by run and kind of figure how many there were, and the largest ratio.
+benchmarks/results/spikes-DATE.json: by run and kind of figure how many there were, and the largest ratio. Other runs that the
+day's file has stay in it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def main() -> None:
     given = parser.parse_args()
     date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     path = ROOT / "results" / f"spikes-{date}.json"
-    path.write_text(json.dumps({"date": date, "runs": [ratios(run) for run in given.runs]}, indent=1) + "\n", encoding="utf-8")
+    known = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
+    found = {run["run"]: run for run in (*known, *map(ratios, given.runs))}
+    path.write_text(json.dumps({"date": date, "runs": list(found.values())}, indent=1) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
 
 

@@ -393,3 +393,40 @@ def test_a_value_came_from_the_uppermost_layer_that_has_it(below: config.Tree, a
     whole = config._Layer.of(below, "below").below(config._Layer.of(above, "above"))
     upper = paths(above)
     assert whole.origins == {keys: "above" if keys in upper else "below" for keys in paths(whole.tree)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """A part of a journey, which does not know what it is called."""
+
+    __pydantic_config__ = STRICT
+    way: Annotated[Walk | Ride, Field(discriminator="type")] = field(default_factory=Walk)
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.share < 0:
+            raise ElectraError("E-C999", "legs", f"share {self.share} is negative", "give 0 or more")
+        if self.share > 1:
+            raise ElectraError("E-C999", "share", f"{self.share} is too much", "give 1 or less")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Legs:
+    """Parts by name."""
+
+    __pydantic_config__ = STRICT
+    legs: dict[str, Leg]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "where"),
+    [
+        ("legs.second.way={type='ride', line=0}", "legs.second.way.line"),
+        ("legs.second.share=-1", "legs.second"),
+        ("legs.second.share=2", "legs.second.share"),
+    ],
+)
+def test_an_error_of_a_part_names_the_part(assignment: str, where: str) -> None:
+    with pytest.raises(ElectraError) as caught:
+        config.load(Legs, [], ["legs.first.share=0.5", "legs.second.share=0.5", assignment])
+    assert caught.value.where == where

@@ -146,6 +146,12 @@ def test_torch_is_loaded_by_the_verbs_that_need_it_only(statement: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_loads_no_pictures_before_it_draws_one() -> None:
+    check = "import electra.build.pretrain, electra.build.finetune, sys\nassert 'matplotlib' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_answers_in_half_a_second() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = subprocess.run([sys.executable, "-m", "electra", "--help"], capture_output=True, text=True, timeout=60, check=False)

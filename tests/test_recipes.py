@@ -235,6 +235,25 @@ def test_values_that_make_no_sense_are_refused(assignment: str, code: str) -> No
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("assignment", "where"),
+    [
+        ("phases.mlm.objective.masking.rate=0", "phases.mlm.objective.masking.rate"),
+        ("phases.rtd.objective.temperature=0", "phases.rtd.objective.temperature"),
+        ("phases.rtd.objective={type='adversarial', mle_weight=-1}", "phases.rtd.objective.mle_weight"),
+        ("phases.rtd.objective={type='adversarial', estimator={type='gumbel-softmax', temperature=0}}",
+         "phases.rtd.objective.estimator.temperature"),
+        ("phases.rtd.share=-1", "phases.rtd"),
+        ("phases.rtd.optimizer.lr=0", "phases.rtd.optimizer"),
+        ("phases.mlm.objective=frozen-generator", "phases.mlm.objective.generator"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_phase(assignment: str, where: str) -> None:
+    with pytest.raises(ElectraError) as caught:
+        config.load(PretrainRecipe, ["modern-tiny"], [*PLACES, assignment])
+    assert caught.value.where == where
+
+
 @pytest.mark.parametrize("kind", ["pairs", "packed"])
 def test_rows_longer_than_the_position_table_are_refused(kind: Literal["pairs", "packed"], tokenizer_dir: Path) -> None:
     recipe = config.load(PretrainRecipe, ["electra-small"], [*PLACES, f"rows={{type='{kind}', length=513}}"])

@@ -167,8 +167,10 @@ def import_(
              "energy model": imported.energy_head, "noise model beside it": imported.noise,
              "task head": imported.task_head, "generator beside it": imported.generator}  # fmt: skip
     parts = [name for name, head in heads.items() if head is not None]
+    named = imported.tokenizer().vocab_size
+    padding = f" ({named:,} of them the tokenizer's)" if named < encoder.vocab_size else ""
     typer.echo(f"{out}: {encoder.type} encoder, {encoder.num_hidden_layers} layers of {encoder.hidden_size}, "
-               f"{encoder.vocab_size:,} entries; {', '.join(parts) or 'no head'}")  # fmt: skip
+               f"{encoder.vocab_size:,} entries{padding}; {', '.join(parts) or 'no head'}")  # fmt: skip
     if imported.dropped:
         typer.echo(f"left out, having no place here: {', '.join(imported.dropped)}")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from electra.errors import ElectraError
+from electra.storage import require_folder
 
 if TYPE_CHECKING:
     from electra.contracts import Example, Prediction
@@ -205,6 +206,8 @@ def _evaluate_labelled(
                                "--report", "leave them out")  # fmt: skip
         typer.echo(json.dumps(evaluate_triples(model, tagger, data), ensure_ascii=False, indent=1))
         return
+    if report is not None:
+        require_folder(report)
     found = evaluate_file(model, data, task, resamples, tables((), column or ()), precision)
     if report is not None:
         write_page(examination_page(f"{model.resolve().parent.name} on {data.name}", found), report)

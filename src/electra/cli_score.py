@@ -15,6 +15,7 @@ import typer
 
 from electra.cli_predict import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into, note
 from electra.errors import ElectraError
+from electra.storage import require_folder
 
 if TYPE_CHECKING:
     from electra.contracts import Prediction
@@ -89,6 +90,9 @@ def _check(
     if rerank is not None and (file is not None or highlight or html is not None):
         raise ElectraError("E-C573", "--rerank", "reads its own file, and shows no tokens",
                            "leave FILE, --highlight and --html out")  # fmt: skip
+    for file in (html, output):
+        if file is not None:
+            require_folder(file)
     if highlight and output is not None:
         raise ElectraError("E-C318", "--output", "--highlight is for people, a file gets JSON lines", "leave one of them out")
 

@@ -215,6 +215,8 @@ def build(cls: type[T], tree: Mapping[str, Any]) -> T:
         return cast(T, _adapter(cls).validate_json(json.dumps(expanded, default=str)))
     except ValidationError as error:
         raise _explain(cls, expanded, error) from None
+    except ElectraError as error:
+        raise _placed(cls, expanded, error) from None
 
 
 def to_tree(value: Any) -> Tree:
@@ -347,6 +349,42 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
         return ElectraError("E-C004", ".".join([*path, "type"]), f"{given!r} is not one of {', '.join(tags)}",
                             f"did you mean {near[0]}?" if near else "choose one of them")  # fmt: skip
     return ElectraError("E-C004", where, f"{problem['msg']}, got {problem['input']!r}", "give a value of that kind")
+
+
+def _placed(cls: type[Any], tree: Tree, error: ElectraError) -> ElectraError:
+    """`error` with its whole path, where a table with a name of the user's (`phases.rtd`) raised it, which cannot know that."""
+    for name, annotation in _annotations(cls).items():
+        if typing.get_origin(annotation) in (dict, Mapping) and (path := _culprit(annotation, tree.get(name), error)):
+            return ElectraError(error.code, _joined([name, *path], error.where), error.cause, error.fix)
+    return error
+
+
+def _culprit(annotation: Any, value: Any, error: ElectraError) -> list[str]:
+    """The keys from `value` to the innermost table that raises `error` when it alone is built."""
+    named = typing.get_origin(annotation) in (dict, Mapping)
+    owner = None if named else _choose(annotation, value)
+    known = _annotations(owner) if owner else {}
+    for key, item in value.items() if isinstance(value, dict) else ():
+        inner = typing.get_args(annotation)[1] if named else known.get(_setting_name(key))
+        if not isinstance(item, dict) or not _variants(inner):
+            continue
+        try:
+            _adapter(inner).validate_json(json.dumps(item, default=str))
+        except ElectraError as found:
+            if str(found) == str(error):
+                return [_setting_name(key), *_culprit(inner, item, error)]
+        except ValidationError:
+            pass
+    return []
+
+
+def _joined(path: list[str], where: str) -> str:
+    """`where`, as a table at `path` names it by its last keys or its own ones, as a whole path."""
+    own = where.split(".")
+    if path[: len(own)] == own:
+        return ".".join(path)
+    shared = next(size for size in range(min(len(path), len(own)), -1, -1) if path[len(path) - size :] == own[:size])
+    return ".".join([*path, *own[shared:]])
 
 
 def _first_setting(path: str, owner: type[Any] | None) -> str:

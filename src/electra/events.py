@@ -29,7 +29,7 @@ Sink = Callable[[Event], None]
 
 #: figures in the order of interest, in which console and report show them; the first HEADLINE fit into a line
 FIGURES = (
-    "loss", "mlm_loss", "mlm_accuracy", "rtd_loss", "prior_gain", "auc", "replaced_share",
+    "loss", "mlm_loss", "mlm_accuracy", "rtd_loss", "nce_loss", "prior_gain", "auc", "replaced_share",
     "average_precision", "recall", "precision", "token_rms", "generator_entropy", "reward", "position_uniformity",
 )  # fmt: skip
 HEADLINE = 7

@@ -163,6 +163,12 @@ def standing(directory: Path) -> Path:
     return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
 
 
+def require_folder(file: Path) -> None:
+    """Raises E-R002 where a file cannot be made because its folder is not there: to be asked before hours of work."""
+    if not file.absolute().parent.is_dir():
+        raise ElectraError("E-R002", str(file), "cannot be written: its folder is not there", "make the folder first")
+
+
 def unwritable(place: Path, error: Exception) -> ElectraError:
     """What a user is told when `place` cannot be written: E-R001 for a full disk, E-R002 for anything else."""
     reason = getattr(error, "strerror", None) or error

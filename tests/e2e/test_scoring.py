@@ -50,6 +50,14 @@ def test_odd_tokens_are_shown_in_colour_and_on_a_page(place: Any, done: Done, te
     assert "<b>" not in page
 
 
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_scored(
+    electra: Callable[..., Any], texts: Path, tmp_path: Path
+) -> None:
+    for option in ("--html", "--output"):
+        ended = electra("score", tmp_path / "no-model", texts, option, tmp_path / "nowhere" / "page")
+        assert "E-R002" in ended.err, "the model, which is not there, was looked for first"
+
+
 def test_candidates_are_reranked(place: Any, done: Done, electra: Callable[..., Any], tmp_path: Path) -> None:
     nbest = tmp_path / "nbest.jsonl"
     candidates = [{"text": text, "score": -number} for number, text in enumerate(TEXTS)]

@@ -261,7 +261,12 @@ def test_what_cannot_be_imported(classic: ClassicConfig, tokenizer: Tokenizer, p
     small = foreign(tmp_path / "few", build_encoder(few), provenance)
     with pytest.raises(ElectraError, match=f"E-M206.*{tokenizer.vocab_size}"):
         import_model(small, tmp_path / "out")
+    narrow = foreign(tmp_path / "narrow", build_encoder(few), provenance, head=MlmHead(few))
+    with pytest.raises(ElectraError, match=f"E-M206.*narrow.*{tokenizer.vocab_size}"):
+        import_model(source, tmp_path / "out", narrow)
     assert not (tmp_path / "out").exists()
+    padded = ClassicConfig(**{**{name: getattr(classic, name) for name in classic.__dataclass_fields__}, "vocab_size": 4096})
+    assert import_model(foreign(tmp_path / "padded", build_encoder(padded), provenance), tmp_path / "out").encoder
 
 
 class _Bilinear(nn.Module):

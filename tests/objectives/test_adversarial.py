@@ -326,6 +326,15 @@ def test_figures(training_of: Build) -> None:
     assert figures["reward"] == pytest.approx(math.log(2), rel=0.2)
     expected = 0.5 * figures["mlm_loss"] - figures["reward"] + 50 * figures["rtd_loss"]
     assert figures["loss"] == pytest.approx(expected, rel=1e-6)
+    assert "generator_loss" not in figures
+
+
+def test_without_likelihood_the_reward_is_the_generators_loss(training_of: Build) -> None:
+    training = training_of("test-classic", *settings("reinforce"))
+    [(batch, noise)] = training.loader.micro_batches(0, 0, 1)
+    figures = training.objective.summarise(training.objective(batch, noise, BOTH).totals)
+    assert figures["generator_loss"] == -figures["reward"]
+    assert "mlm_loss" in figures
 
 
 @pytest.mark.parametrize(

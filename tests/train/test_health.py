@@ -340,3 +340,32 @@ def test_detectors_of_texts_are_judged_by_their_own_figures(gain: float, auc: fl
     figures = {"prior_gain": gain, "auc": auc, "detector_loss": loss, "mlm_loss": 9.0}
     assert state([event(figures, "detector")] * 6, "detector") == expected
     assert state([event(figures, "detector")] * 6, "detector", warmup_done=False) in (State.WARMING_UP, State.DIVERGED)
+
+
+@pytest.mark.parametrize(("reward", "expected"), [(0.7, State.HEALTHY), (0.001, State.LEARNING)])
+def test_a_generator_without_likelihood_is_judged_by_its_reward(reward: float, expected: State) -> None:
+    """Its likelihood may be lost; that it says few tokens is a collapse all the same."""
+    course = entropies([5.0] * 6 + [9.0] * 6, 8.5)
+    for each in course:
+        each["figures"] |= {"reward": reward, "generator_loss": -reward}
+    assert state(course, "generator") == expected
+    assert state(course, "generator", warmup_done=False) == State.WARMING_UP
+    for each in course:
+        each["figures"]["generator_entropy"] = 0.2
+    assert state(course, "generator") == State.GENERATOR_COLLAPSED
+
+
+@pytest.mark.parametrize(
+    ("gain", "auc", "rms", "expected"),
+    [
+        (-0.08, 0.54, 1.0, State.LEARNING),
+        (0.0, 0.5, 1.0, State.LEARNING),  # no better than the noise model, which may know the text
+        (0.1, 0.8, 1.0, State.HEALTHY),
+        (0.1, 0.8, 1e-4, State.COLLAPSED),
+    ],
+)
+def test_energies_that_know_no_more_than_the_noise_model_have_not_collapsed(
+    gain: float, auc: float, rms: float, expected: State
+) -> None:
+    figures = {"nce_loss": 0.4, "prior_gain": gain, "auc": auc, "token_rms": rms, "replaced_share": 0.15}
+    assert state([event(figures, "discriminator")] * 6, "discriminator") == expected

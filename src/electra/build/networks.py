@@ -160,12 +160,12 @@ def build_objective(
     )  # fmt: skip
 
 
-def require_first_model(first: ObjectiveConfig, init: InitConfig) -> None:
-    """Raises E-C510 where the objective of the first phase needs a model to start from, and there is none."""
+def require_first_model(name: str, first: ObjectiveConfig, init: InitConfig) -> None:
+    """Raises E-C510 where the objective of the first phase, called `name`, needs a model to start from, and there is none."""
     if isinstance(first, FrozenGeneratorConfig) and first.generator is None and (not init.from_ or init.weights == "fresh"):
         cause = "the generator is to be the model that the phase starts from, and the run starts from none"
-        raise ElectraError("E-C510", "objective.generator", cause, "name its directory, give init.from, or begin with a phase "
-                           "of masked language modelling")  # fmt: skip
+        raise ElectraError("E-C510", f"phases.{name}.objective.generator", cause, "name its directory, give init.from, or "
+                           "begin with a phase of masked language modelling")  # fmt: skip
 
 
 def kept_samples(objective: ObjectiveConfig, rows: int, length: int, vocabulary: int) -> dict[str, int]:

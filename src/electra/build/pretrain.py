@@ -9,7 +9,8 @@ detection is resumable like any other, and its first part is a model of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from electra.console import ConsoleSink
 from electra.contracts import Objective
 from electra.data.loader import PretrainLoader
 from electra.dist import first, on_first, processes, whole, world_size
+from electra.errors import ElectraError
 from electra.evaluate.card import write_card
 from electra.evaluate.report import write_report
 from electra.events import EventLog
@@ -213,7 +215,8 @@ class Setting:
             lasting: the networks are those of the run; else they are thrown away.
         """
         recipe, phase = self.recipe, self.phases[span.name]
-        objective = self.objective(phase, source, card, warn, lasting)
+        with _named(span.name):
+            objective = self.objective(phase, source, card, warn, lasting)
         self.parallel.place(objective, machine.device())
         loader = PretrainLoader(
             mixture=self.corpora.mixture,
@@ -229,11 +232,23 @@ class Setting:
             first_row=first_row,
             packed=machine.device().type == "cuda",
         )
-        optimizers = Optimizers(objective.networks, phase.optimizer, span.steps, average=phase.average)
+        with _named(span.name):
+            optimizers = Optimizers(objective.networks, phase.optimizer, span.steps, average=phase.average)
         return Training(
             objective=objective, loader=loader, optimizers=optimizers, span=span, total_steps=span.end,
             seed=recipe.run.seed, device=machine.device(), bf16=bf16, settings=recipe.loop, parallel=self.parallel,
         )  # fmt: skip
+
+
+@contextmanager
+def _named(phase: str) -> Iterator[None]:
+    """An error about a setting of a phase says which phase."""
+    try:
+        yield
+    except ElectraError as error:
+        if error.where.split(".")[0] not in ("objective", "optimizer"):
+            raise
+        raise ElectraError(error.code, f"phases.{phase}.{error.where}", error.cause, error.fix) from None
 
 
 class _Run:

@@ -104,10 +104,10 @@ class PretrainRecipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
-        running = [phase.objective for phase in self.phases.values() if phase.share]
+        running = [(name, phase.objective) for name, phase in self.phases.items() if phase.share]
         if not running:
             raise ElectraError("E-C442", "phases", "no phase has a share of the run", "give one phase a share above 0")
-        require_first_model(running[0], self.init)
+        require_first_model(*running[0], self.init)
         if self.parallel.strategy == "fsdp2":
             for name, phase in self.phases.items():
                 _require_shardable(f"phases.{name}", phase, self.encoder)

@@ -3,7 +3,8 @@
 In: series of (step, value). Out: one `<svg>` element, drawn by matplotlib without its global state, text kept as text (so that
 it is searchable and small), ids made unique to the picture. Non-finite values leave gaps; long series are averaged down to a
 few hundred points, noisy ones get a running mean over a pale raw line; a curve is broken where a new phase begins. Curves
-differ in colour and in stroke, so that a grey print tells them apart.
+differ in colour and in stroke, so that a grey print tells them apart. matplotlib is loaded by the first picture, so
+that no run waits for it before it begins.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import itertools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: colour-blind safe (after Okabe and Ito), dark enough for white paper
 COLOURS = ("#0072b2", "#d55e00", "#008060", "#222222", "#b0588a", "#9a6b00")
@@ -81,12 +82,14 @@ class Chart:
 
 def line_chart(chart: Chart, boundaries: Sequence[tuple[int, str]] = ()) -> str:
     """The chart as `<svg>`; `boundaries` are the steps at which phases begin, with their names. "" if there is no point."""
+    from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+
     looks = zip(itertools.cycle(COLOURS), itertools.cycle(STROKES), strict=False)  # of all: a run looks the same everywhere
     drawn = [(curve, look) for curve, look in zip(chart.curves, looks, strict=False)
              if np.isfinite(np.asarray(curve.values, dtype=float)).any()]  # fmt: skip
     if not drawn:
         return ""
-    with matplotlib.rc_context(_STYLE):
+    with _styled():
         figure, axes = _axes()
         cuts = [step for step, _ in boundaries]
         for curve, look in drawn:
@@ -112,7 +115,7 @@ def line_chart(chart: Chart, boundaries: Sequence[tuple[int, str]] = ()) -> str:
 
 def bar_chart(title: str, bars: Sequence[float], level: float) -> str:
     """`bars` side by side over equal parts of [0, 1], nan for a missing one, with a horizontal line at `level`."""
-    with matplotlib.rc_context(_STYLE):
+    with _styled():
         figure, axes = _axes()
         width = 1 / len(bars)
         heights = np.nan_to_num(np.asarray(bars, dtype=float))
@@ -128,9 +131,11 @@ def matrix_chart(title: str, labels: Sequence[str], counts: Sequence[Sequence[in
 
     Labels are shown in one line of `_LONGEST_LABEL` characters at most, without lone surrogates, which no font knows.
     """
+    from matplotlib.figure import Figure
+
     labels = [" ".join(label.encode("utf-8", "replace").decode().split()) for label in labels]
     labels = [label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…" for label in labels]
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with _styled({"axes.grid": False}):
         side = 2.0 + 0.22 * len(labels)
         figure = Figure(figsize=(max(4.6, side), max(2.6, side * 0.8)))
         axes = figure.add_subplot()
@@ -151,7 +156,7 @@ def matrix_chart(title: str, labels: Sequence[str], counts: Sequence[Sequence[in
 
 def reliability_chart(title: str, bins: Sequence[Mapping[str, float]]) -> str:
     """Accuracy over confidence, a point for each of `bins` (`confidence`, `accuracy`, `units`), its size by the units."""
-    with matplotlib.rc_context(_STYLE):
+    with _styled():
         figure, axes = _axes()
         confidence, accuracy, units = (np.array([b[name] for b in bins]) for name in ("confidence", "accuracy", "units"))
         axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -166,7 +171,7 @@ def reliability_chart(title: str, bins: Sequence[Mapping[str, float]]) -> str:
 
 def step_chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
     """Named bars side by side."""
-    with matplotlib.rc_context(_STYLE):
+    with _styled():
         figure, axes = _axes()
         axes.bar(range(len(bars)), [height for _, height in bars], 0.7, color=COLOURS[0])
         axes.set_xticks(range(len(bars)), [name for name, _ in bars])
@@ -176,7 +181,15 @@ def step_chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
         return _svg(figure, title)
 
 
+def _styled(more: Any = None) -> AbstractContextManager[None]:
+    import matplotlib
+
+    return matplotlib.rc_context({**_STYLE, **(more or {})})
+
+
 def _axes() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
     # small on purpose: at one column on a phone the letters keep their size
     figure = Figure(figsize=(4.6, 2.3))
     axes = figure.add_subplot()
@@ -228,6 +241,8 @@ def _mark_phases(axes: Axes, boundaries: Sequence[tuple[int, str]]) -> None:
 
 
 def _svg(figure: Figure, title: str) -> str:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has the font, not matplotlib

@@ -33,6 +33,7 @@ _MEANING = {
     "mlm_loss": "cross entropy of the masked language model at drawn positions, nats",
     "mlm_accuracy": "drawn positions where its most likely token is the original",
     "rtd_loss": "replaced-token detection, mean over real tokens, nats",
+    "nce_loss": "noise-contrastive estimation of the energies, mean over candidates, nats",
     "prior_gain": f"what the discriminator knows beyond the share of replaced tokens, nats; healthy from {HEALTHY_GAIN}",
     "auc": f"a replaced token scores above an original one; healthy from {HEALTHY_AUC:.2f}, good from {GOOD_AUC:.2f}",
     "average_precision": "area under precision and recall; chance is the replaced share",
@@ -45,7 +46,7 @@ _MEANING = {
     "fake_loss": "the discriminator's loss on texts and fakes together, nats",
     "fakes_found": "fakes of the generator that the discriminator takes for fakes",
     "texts_kept": "texts that it does not take for fakes",
-    "generator_loss": "how well fakes are found, and how far their features lie from those of texts",
+    "generator_loss": "how well fakes are found, and how far their features lie from those of texts; or minus the reward",
     "feature_distance": "squared distance between the mean features of texts and of fakes",
     "position_uniformity": "least drawn sixteenth of the row, relative to uniform drawing",
 }
@@ -53,6 +54,7 @@ _TITLE = {
     "mlm_loss": "Masked language model: loss",
     "mlm_accuracy": "Masked language model: accuracy",
     "rtd_loss": "Discriminator: loss",
+    "nce_loss": "Energies: loss",
     "prior_gain": "Discriminator: prior gain",
     "auc": "Discriminator: ROC-AUC",
     "average_precision": "Discriminator: average precision",
@@ -230,7 +232,7 @@ def _curves(run: Run) -> str:
             continue  # drawn with it
         title, group = _TOGETHER.get(name, (chart_title(name), (name,)))
         curves = [curve_of(steps, words(other), "figures", other) for other in group if other in names]
-        if name == "rtd_loss" and "replaced_share" in names:
+        if name in ("rtd_loss", "nce_loss") and "replaced_share" in names:
             curves.append(_prior(curve_of(steps, "", "figures", "replaced_share")))
         charts.append(Chart(title=title, curves=curves, levels=LEVELS.get(name, {})))
     for title, key, logarithmic in (("Gradient norm", "grad_norm", True), ("Learning rate", "lr", False)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from electra.errors import ElectraError
 from electra.models import sentence_transformers
 from electra.models.model_dir import Generator, ModelDir, Provenance, load_model_dir, save_model_dir
+from electra.text.tokenizer import Tokenizer
 
 
 def import_model(source: str | Path, out: Path, generator: str | Path | None = None) -> ModelDir:
@@ -32,9 +33,7 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         raise ElectraError("E-C211", str(out), "it exists already", "give another directory, or remove this one")
     main = load_model_dir(_local(source))
     tokenizer = main.tokenizer()
-    if tokenizer.vocab_size > main.encoder.config.vocab_size:
-        raise ElectraError("E-M206", str(source), f"the tokenizer has {tokenizer.vocab_size} tokens, the network only "
-                           f"{main.encoder.config.vocab_size}", "bring the tokenizer that belongs to the weights")  # fmt: skip
+    _require_rows(source, main, tokenizer)
     beside = main.generator
     if generator is not None:
         other = load_model_dir(_local(generator))
@@ -46,6 +45,7 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
             raise ElectraError(
                 "E-M207", str(generator), "its tokenizer is not that of the discriminator", "name the pair's generator"
             )
+        _require_rows(generator, other, tokenizer)
         beside = Generator(encoder=other.encoder, mlm_head=other.mlm_head)
     name = Path(source).name
     save_model_dir(
@@ -62,6 +62,13 @@ def import_model(source: str | Path, out: Path, generator: str | Path | None = N
         task=main.task or sentence_transformers.read(Path(source), main.encoder.config.max_position_embeddings),
     )
     return replace(load_model_dir(out), dropped=main.dropped)
+
+
+def _require_rows(source: str | Path, model: ModelDir, tokenizer: Tokenizer) -> None:
+    """Raises E-M206 where a token has no row in the table; more rows than tokens are padding, which is usual."""
+    if tokenizer.vocab_size > (rows := model.encoder.config.vocab_size):
+        raise ElectraError("E-M206", str(source), f"the tokenizer has {tokenizer.vocab_size} tokens, the network only {rows}",
+                           "bring the tokenizer that belongs to the weights")  # fmt: skip
 
 
 def _local(source: str | Path) -> Path:

@@ -204,9 +204,14 @@ class Adversarial(nn.Module, Objective):
         return totals_of(filled, batch) | detected.totals | own
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
-        """`loss` is what the three losses come to: the generator's likelihood, its reward, which it raises, and detection."""
+        """`loss` is what the three losses come to: the generator's likelihood, its reward, which it raises, and detection.
+
+        Without likelihood the reward alone is what the generator is judged by: `generator_loss` is minus that.
+        """
         figures = mlm_figures(totals) | rtd_figures(totals)
         figures["reward"] = float(totals["reward"]) / max(float(totals["mlm_drawn"]), 1.0)
+        if not self.mle_weight:
+            figures["generator_loss"] = -figures["reward"]
         likelihood, detection = figures.get("mlm_loss", 0.0), figures.get("rtd_loss", 0.0)
         return {"loss": self.mle_weight * likelihood - figures["reward"] + self.weight * detection, **figures}
 

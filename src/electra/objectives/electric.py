@@ -122,9 +122,11 @@ class Electric(nn.Module, Objective):
         return guess_in_parts(self.generator(batch), self.generator.table, self.generator.head.bias, tokens_T, uniform_T)
 
     def summarise(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
-        """Means over candidates: `mlm_loss` and `mlm_accuracy` are those of q, the others of z against "drawn"."""
-        figures = mlm_figures(totals) | rtd_figures(totals)
-        loss = figures.get("mlm_loss", 0.0) + self.weight * figures.get("rtd_loss", 0.0)
+        """Means over candidates: `mlm_loss` and `mlm_accuracy` are those of q, the others of z against "drawn", the loss of
+        which is called `nce_loss`."""
+        detected = rtd_figures(totals)
+        figures = mlm_figures(totals) | {"nce_loss" if name == "rtd_loss" else name: each for name, each in detected.items()}
+        loss = figures.get("mlm_loss", 0.0) + self.weight * figures.get("nce_loss", 0.0)
         return {"loss": loss, **figures}
 
     def export(self, directory: Path) -> None:

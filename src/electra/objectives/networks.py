@@ -128,18 +128,18 @@ class Networks:
         if self.source is None:
             return towers
         if self.source.noise is not None:
-            _copy(towers, self.source.noise, "the noise model beside init.from")
+            _copy(towers, self.source.noise, "the noise model beside init.from", self._fitting(self.source.noise.ltr))
             return towers
         self.warn("E-M455", f"{self.source.path} has no noise model: it starts from init.generator = {self.init_generator}")
         if self.init_generator == "lowest-layers":
             for tower in (towers.ltr, towers.rtl):
-                _copy(tower, self.source.encoder, 'init.generator="lowest-layers"')
+                _copy(tower, self.source.encoder, 'init.generator="lowest-layers"', self._fitting(self.source.encoder))
         elif self.init_generator != "fresh":
             other = self.other(Path(self.init_generator)).noise
             if other is None:
                 raise ElectraError("E-M452", self.init_generator, "it has no noise model of two towers",
                                    "name the directory of an electric model")  # fmt: skip
-            _copy(towers, other, self.init_generator)
+            _copy(towers, other, self.init_generator, self._fitting(other.ltr))
         return towers
 
     def generator_model(self) -> MaskedLanguageModel:
@@ -196,19 +196,35 @@ class Networks:
     def _fill_generator(self, generator: MaskedLanguageModel, source: ModelDir) -> None:
         """First weights of the generator beside a loaded discriminator."""
         if source.generator is not None:
-            _copy(generator.encoder, source.generator.encoder, "the generator beside init.from")
-            _copy(generator.head, source.generator.mlm_head, "the generator's head beside init.from")
+            mend = self._fitting(source.generator.encoder)
+            _copy(generator.encoder, source.generator.encoder, "the generator beside init.from", mend)
+            _copy(generator.head, source.generator.mlm_head, "the generator's head beside init.from", mend)
         elif self.init_generator == "lowest-layers":
-            _copy(generator.encoder, source.encoder, 'init.generator="lowest-layers"')
+            mend = self._fitting(source.encoder)
+            _copy(generator.encoder, source.encoder, 'init.generator="lowest-layers"', mend)
             if source.mlm_head is not None:
-                _copy(generator.head, source.mlm_head, 'init.generator="lowest-layers"')
+                _copy(generator.head, source.mlm_head, 'init.generator="lowest-layers"', mend)
         elif self.init_generator != "fresh":
             other = self.other(Path(self.init_generator))
-            _copy(generator.encoder, other.encoder, self.init_generator)
+            mend = self._fitting(other.encoder)
+            _copy(generator.encoder, other.encoder, self.init_generator, mend)
             if other.mlm_head is None:
                 raise ElectraError("E-M452", self.init_generator, "it has no masked language modelling head",
                                    "name a generator's directory")  # fmt: skip
-            _copy(generator.head, other.mlm_head, self.init_generator)
+            _copy(generator.head, other.mlm_head, self.init_generator, mend)
+
+    def _fitting(self, given: Encoder) -> str:
+        """How the generator gets the sizes of `given`; deeper models fit, since their lowest layers are taken."""
+        own, theirs, settings = generator_config(self.encoder, self.generator), given.config, list[str]()
+        if theirs.hidden_size != own.hidden_size:
+            settings.append(f"generator.width={theirs.hidden_size / self.encoder.hidden_size:g}")
+        if theirs.num_hidden_layers < own.num_hidden_layers:
+            settings.append(f"generator.layers={theirs.num_hidden_layers}")
+        if theirs.type != "modern" and theirs.embedding_size != own.embedding_size:
+            settings.append(f"encoder.embedding_size={theirs.embedding_size}")
+        others = [] if self.source is not None and self.source.generator is not None else ['init.generator="fresh"']
+        mends = [" ".join(settings)] * bool(settings) + others
+        return f"set {', or '.join(mends)}" if mends else "name another model"
 
 
 def no_language_model(path: Path) -> ElectraError:
@@ -233,13 +249,12 @@ def speaking(path: Path, tokenizer: Tokenizer) -> ModelDir:
     return grown(source, own.vocab_size, pieces)
 
 
-def _copy(target: nn.Module, source: nn.Module | None, where: str) -> None:
-    """Fill `target` from the entries of the same name; a source with more layers gives its lowest ones."""
+def _copy(target: nn.Module, source: nn.Module | None, where: str, mend: str) -> None:
+    """Fill `target` from the entries of the same name; a source with more layers gives its lowest ones. `mend`: of a misfit."""
     given = source.state_dict() if source is not None else {}
     own = target.state_dict()
     for name, tensor in own.items():
         if name not in given or given[name].shape != tensor.shape:
             raise ElectraError("E-M452", where, f"{name} is {list(tensor.shape)} in the generator and "
-                               f"{list(given[name].shape) if name in given else 'missing'} there",
-                               'give the generator these sizes, or set init.generator="fresh"')  # fmt: skip
+                               f"{list(given[name].shape) if name in given else 'missing'} there", mend)  # fmt: skip
     target.load_state_dict({name: given[name] for name in own})

@@ -79,8 +79,9 @@ def judge(
 ) -> list[Verdict]:
     """One verdict for each network from the `step` events so far.
 
-    "discriminator" and "detector" are judged by their gain over the prior, a "generator" of latent fakes by how many pass, any
-    other network by the loss that is called after it (`encoder_loss`), else by `mlm_loss`, or by `loss` where there is none.
+    "discriminator" and "detector" are judged by their gain over the prior, a "generator" that has a `generator_loss` by how
+    often it is found out, any other network by the loss that is called after it (`encoder_loss`), else by `mlm_loss`, or by
+    `loss` where there is none.
     Only events of the last event's phase count, because the next phase may train other networks. Faults that need no comparison
     with a finished warm-up (non-finite or exploding numbers, uneven masks, nothing to detect, a collapsed generator) are told
     at once.
@@ -105,12 +106,14 @@ def judge(
             found = _exploded(events, network, loss)
         if not found and network == networks[0]:
             found = _uneven_masks(events)
-        if not found and network == "discriminator":
+        if not found and loss == "nce_loss":
+            found = _energies(events, warmup_done)
+        elif not found and network == "discriminator":
             found = _discriminator(events, warmup_done, unigram_entropy)
         elif not found and network == "detector":
             found = _detector(events, warmup_done)
         elif not found and loss == "generator_loss":
-            found = _latent_generator(events, warmup_done)
+            found = (_latent_generator if _course(events, "fakes_found") else _fooling_generator)(events, warmup_done)
         elif not found and loss != "loss":
             found = _masked_language_model(events, loss, warmup_done, unigram_entropy)
         elif not found:
@@ -121,7 +124,7 @@ def judge(
 
 _Found = tuple[State, str]
 #: figures that are the loss of one network beside others
-_AGAINST_PRIOR = ("rtd_loss", "detector_loss")
+_AGAINST_PRIOR = ("rtd_loss", "nce_loss", "detector_loss")
 
 
 def _course(events: Sequence[Mapping[str, Any]], name: str) -> list[float]:
@@ -141,9 +144,9 @@ def _best(values: Sequence[float]) -> float:
 
 
 def _loss_of(events: Sequence[Mapping[str, Any]], network: str) -> str:
-    """The figure that a network is judged by; only a generator of latent fakes has the figure `generator_loss`."""
+    """The figure that a network is judged by; only a generator that plays against the discriminator has `generator_loss`."""
     if network == "discriminator":
-        return "rtd_loss"
+        return "nce_loss" if _course(events, "nce_loss") else "rtd_loss"
     return next((name for name in (f"{network}_loss", "mlm_loss") if _course(events, name)), "loss")
 
 
@@ -229,6 +232,20 @@ def _discriminator(events: Sequence[Mapping[str, Any]], warmup_done: bool, unigr
     return State.HEALTHY, told + (", good" if auc >= GOOD_AUC else "")
 
 
+def _energies(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """By the gain over the prior: 0 is what energies earn that say what the noise model says, below it they have yet to get
+    there, and against a noise model that knows the text there is no more to be had: none of it is a collapse."""
+    gain, auc, rms = (_recent(_course(events, name)) for name in ("prior_gain", "auc", "token_rms"))
+    told = f"prior gain {gain:.3f}, AUC {auc:.3f}"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    if rms <= COLLAPSED_RMS:
+        return State.COLLAPSED, f"all tokens of a row look the same: token RMS {number(rms)}"
+    if gain >= HEALTHY_GAIN and auc >= HEALTHY_AUC:
+        return State.HEALTHY, told
+    return State.LEARNING, f"{told}: no more yet than the noise model says" if gain <= 0 else told
+
+
 def _detector(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
     """Of whole texts, real or fake: as the discriminator by its gain over the prior, in nats per text."""
     gain, auc = (_recent(_course(events, name)) for name in ("prior_gain", "auc"))
@@ -273,3 +290,12 @@ def _latent_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) ->
     if len(events) < EVIDENCE or not warmup_done:
         return State.WARMING_UP, told
     return (State.HEALTHY if 1 - MAX_FAKES_FOUND <= found <= MAX_FAKES_FOUND else State.LEARNING), told
+
+
+def _fooling_generator(events: Sequence[Mapping[str, Any]], warmup_done: bool) -> _Found:
+    """Trained on the discriminator's loss alone, so its own likelihood says nothing; found out always, it earns nothing."""
+    reward = _recent(_course(events, "reward"))
+    told = f"reward {reward:.3f} nats, entropy {_recent(_course(events, 'generator_entropy')):.2f}"
+    if len(events) < EVIDENCE or not warmup_done:
+        return State.WARMING_UP, told
+    return (State.HEALTHY if math.exp(-reward) <= MAX_FAKES_FOUND else State.LEARNING), told
