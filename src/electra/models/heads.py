@@ -241,7 +241,7 @@ class PairHead(LabelHead):
     def at_places(self, hidden_PD: Tensor) -> Tensor:
         """What `forward` returns, from the hidden states at `places`."""
         # not chunk(2): traced for a graph, it fixes the number of examples
-        return self.scores(torch.cat(hidden_PD.unflatten(0, (2, -1)).unbind(), dim=-1))
+        return self.scores(torch.cat(hidden_PD.view(2, -1, hidden_PD.shape[-1]).unbind(), dim=-1))
 
 
 class ChoiceHead(ClassificationHead):
