@@ -140,7 +140,9 @@ def encoder(data: Path, work: Path, sizes: Sizes) -> Path:
         recipe.write_text("".join(sources), encoding="utf-8")
         shape = ["encoder.type=classic", f"encoder.num_hidden_layers={sizes.layers}", f"encoder.hidden_size={sizes.hidden}",
                  f"encoder.intermediate_size={4 * sizes.hidden}", "encoder.embedding_size=128", "encoder.num_attention_heads=4",
-                 f"generator.layers={min(3, sizes.layers)}"]  # fmt: skip
+                 f"generator.layers={min(3, sizes.layers)}",
+                 # a post-norm encoder spikes at the recipe's rate, which is a pre-norm one's
+                 "phases.mlm.optimizer.lr=7e-4", "phases.rtd.optimizer.lr=5e-4"]  # fmt: skip
         electra("pretrain", "modern-tiny", recipe, *shape, f"run.dir={work / 'pretrained'}", f"stop.hours={sizes.hours}")
     return work / "pretrained" / "model"
 
