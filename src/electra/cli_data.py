@@ -20,13 +20,16 @@ def _root() -> None:
 def data_inspect(
     files: Annotated[list[Path], typer.Argument(help="Files of one task, the splits of a data set say.")],
     task: Annotated[
-        Literal["classify", "tag", "span", "relation", "embed", "choice"],
+        Literal["classify", "tag", "span", "relation", "embed", "choice", "generate"],
         typer.Option(help="The task they are for; classify for multilabel and regression, too."),
     ],
     model: Annotated[
         Path | None, typer.Option(help="A model's or tokenizer's directory: lengths in tokens, spans that cut tokens.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a row; none = the task's default.")] = None,
+    target_length: Annotated[
+        int | None, typer.Option(help="Tokens of a target that are learnt, of generate; none = its default.")
+    ] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="A setting of task.columns, `text=2` say; again for more.", show_default=False)
     ] = None,
@@ -38,7 +41,7 @@ def data_inspect(
     from electra.text.tokenizer import load
 
     tokenizer = None if model is None else load(model)
-    found = inspect(files, task, tokenizer, max_length, tables((), column or ()))
+    found = inspect(files, task, tokenizer, max_length, tables((), column or ()), target_length)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
