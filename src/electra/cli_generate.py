@@ -152,8 +152,8 @@ def _write(wanted: _Wanted, texts: Sequence[str]) -> None:
     if wanted.as_text and wanted.drafts == 1:
         for text in texts:
             if lost := writer.excess(text, config):
-                prompt = writer.reader is None
-                note(f"(the {'first' if prompt else 'last'} {lost} tokens of this {'prompt do not fit' if prompt else 'source are not read'})")
+                what = "first {} tokens of this prompt do not fit" if writer.reader is None else "last {} tokens are not read"
+                note(f"(the {what.format(lost)})")
             typer.echo(text, nl=False)
             _stream(writer, text, wanted)
         return

@@ -50,8 +50,8 @@ from electra.tasks import task_config
 from electra.tasks.common import EncodedExamples
 from electra.tasks.generate import Generate, GenerateConfig
 from electra.tasks.own import checked
-from electra.text.tokenizer import TARGET
 from electra.tensorboard import require_tensorboard
+from electra.text.tokenizer import TARGET
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import Span, Training, train
@@ -233,7 +233,7 @@ class Setting:
     @property
     def _windowed(self) -> bool:
         """Sources have several windows: in a padded row each would be compared with all others, to be masked."""
-        return isinstance(self.task, Generate) and any(row.targets["texts"] > 1 for row in self.train)
+        return isinstance(self.task, Generate) and any(int(row.targets["texts"]) > 1 for row in self.train)
 
     def _loader(self, micro_tokens: int) -> ExampleLoader | MixedLoader:
         """The labelled examples, and the unlabelled beside them where there are some."""

@@ -1,7 +1,7 @@
 """What is counted of targets that are texts, for `electra data inspect --task generate`.
 
-In: the examples of a file, one after the other; a tokenizer, if lengths in tokens are wanted. Out: a tree that is ready for JSON,
-and lines that tell it:
+In: the examples of a file, one after the other; a tokenizer, if lengths in tokens are wanted. Out: a tree that is ready for
+JSON, and lines that tell it:
 
     pairs      the first of them, both sides
     empty      sources or targets without text: fine-tuning refuses them
@@ -64,8 +64,8 @@ class Written:
         Args:
             source_tokens: of each source, with specials; none without a tokenizer.
         """
-        lengths = np.asarray(self._tokens)
-        tokens = {**spread(self._tokens), "room": self._room, "longer": int((lengths > self._room).sum())} if len(lengths) else None
+        longer = sum(length > self._room for length in self._tokens)
+        tokens = {**spread(self._tokens), "room": self._room, "longer": longer} if self._tokens else None
         shown = {"room": self._source_room, "longer": sum(length > self._source_room for length in source_tokens)}
         return {"pairs": self._pairs, "empty": self._empty.tree(), "copies": self._copies.tree(),
                 "characters": spread(self._characters) if self._characters else None, "tokens": tokens,
@@ -100,11 +100,13 @@ def lengths(found: Mapping[str, int]) -> str:
 def to_lines(found: Mapping[str, Any], rows: int) -> Iterator[str]:
     """The tree of `Written.tree` as lines for a person; `rows` of the file."""
     if (windows := found["windows"]) is not None:
-        yield f"  sources over {windows['room']} tokens, which {GenerateConfig().max_windows} windows show: {windows['longer']:,}"
+        most = GenerateConfig().max_windows
+        yield f"  sources over {windows['room']}, the tokens that {most} windows show: {windows['longer']:,}"
     if found["characters"]:
         yield f"  characters of targets: {lengths(found['characters'])}"
     if (tokens := found["tokens"]) is not None:
-        yield f"  tokens of targets: {lengths(tokens)}; over {tokens['room']}: {tokens['longer']:,} ({tokens['longer'] / rows:.1%})"
+        over = f"over {tokens['room']}: {tokens['longer']:,} ({tokens['longer'] / rows:.1%})"
+        yield f"  tokens of targets: {lengths(tokens)}; {over}"
     for name, what in (("empty", "without source or target"), ("copies", "whose target is their source")):
         if found[name]["count"]:
             yield f"  rows {what}: {found[name]['count']:,}, first {found[name]['first']}"

@@ -3,9 +3,11 @@
 In: a source and its target a row. Out: `{"generated_text"}`, with how likely it is and why it ended. The encoder reads,
 a decoder that attends to it writes (`models/generation.py`); what the decoder is like and starts from, `models/warm_start.py`.
 
-A source is one row. One that is longer than `max_length` tokens is read in windows (`cut_windows`), segments of that row, and the
-decoder attends to their states in the order of the text, each token's from the window that shows most around it (as fusion in
-the decoder, Izacard & Grave 2021). What `max_windows` of them do not show is cut and counted. A target is learnt up to `target_length` tokens; one that is longer is learnt
+A source is one row. One that is longer than `max_length` tokens is read in windows (`cut_windows`), segments of that row, and
+the decoder attends to the states of all, each token's once, from the window that shows most around it (fusion in the decoder,
+Izacard & Grave, 2021). What `max_windows` of them do not show is cut and counted.
+
+A target is learnt up to `target_length` tokens; one that is longer is learnt
 without its end, so that nothing false is taught, and counted. The loss is the mean cross entropy of a token of the targets, the
 end included. Training sees the right tokens before each (teacher forcing); evaluation writes on its own.
 
@@ -60,7 +62,7 @@ class GenerateConfig:
         max_length: tokens of a window of a source, specials included.
         max_windows: windows of a source; what they do not show is cut and counted.
         target_length: tokens of a target that are learnt, its end included.
-        target_tokenizer: the tokenizer of targets and outputs, its directory or that of a model that has it; None = as `init.from`.
+        target_tokenizer: the tokenizer of targets and outputs, its directory or that of a model; None = that of `init.from`.
             Fine-tuning puts it into the model directory, whose task.json names none.
         label_smoothing: share of the loss that is its mean over the vocabulary.
         metric: the main metric.
@@ -122,7 +124,7 @@ class Generate:
         return ()
 
     def sized(self, source: ModelDir) -> Generate:
-        """This task with the sizes of a decoder that starts from `source`, and with the tokenizer that `target_tokenizer` names.
+        """This task with the sizes of a decoder that starts from `source`, and the tokenizer that `target_tokenizer` names.
 
         Raises:
             ElectraError: E-M610 see `DecoderConfig`; and those of `tokenizer.load`.
