@@ -182,3 +182,18 @@ def test_targets_that_are_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert (file["rows"], file["unlabelled"], file["written"]["pairs"]) == (2, 2, [])
     with pytest.raises(ElectraError, match="E-C882"):
         inspect([path], "classify", target_length=2)
+
+
+def test_targets_are_counted_by_a_tokenizer_that_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = _write(tmp_path / "train.tsv", "source\ttarget\nAda\tBo in towns\n")
+    tokenizer.save(tmp_path / "one")
+    other = train(["Bo in towns"] * 4, 64, min_frequency=1)
+    other.save(tmp_path / "other")
+    asked = ["data", "inspect", str(path), "--task", "generate", "--json", "--target-tokenizer", str(tmp_path / "other")]
+    told = CliRunner().invoke(app, [*asked, "--model", str(tmp_path / "one")])
+    [file] = json.loads(told.output)["files"]
+    assert file["written"]["tokens"]["longest"] == len(other.encode("Bo in towns").ids) - 1
+    assert other.encode("Bo in towns").ids != tokenizer.encode("Bo in towns").ids
+    alone = CliRunner().invoke(app, asked)
+    assert isinstance(alone.exception, ElectraError)
+    assert "E-C882" in str(alone.exception)

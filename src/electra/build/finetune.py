@@ -325,9 +325,11 @@ class Setting:
         if self.overlap is not None:
             log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
+            room = f"task.max_length = {self.task.max_length}"
+            room += f", task.max_windows = {self.task.config.max_windows}" if isinstance(self.task, Generate) else ""
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of "
                      f"{sum(i.truncated > 0 for i in (*self.train, *self.unlabelled))} "
-                     f"training rows did not fit and were cut (task.max_length = {self.task.max_length})")  # fmt: skip
+                     f"training rows did not fit and were cut ({room})")  # fmt: skip
 
 
 def _words(recipe: FinetuneRecipe, task: Generate, source: ModelDir) -> tuple[Generator | None, list[str]]:
