@@ -142,7 +142,7 @@ def test_no_window_is_refused() -> None:
 
 @pytest.mark.soak
 def test_what_stands_behind_the_first_window_is_learnt() -> None:
-    """The answer is the word behind `ten`, wherever that stands: in one window out of three, a source that is cut has it not."""
+    """The answer is the word behind `ten`, wherever that stands: what is left of a source that is cut seldom has it."""
     right = {}
     for windows in (4, 1):
         task, chance = task_of(windows), random.Random(0)
