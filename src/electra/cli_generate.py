@@ -152,7 +152,8 @@ def _write(wanted: _Wanted, texts: Sequence[str]) -> None:
     if wanted.as_text and wanted.drafts == 1:
         for text in texts:
             if lost := writer.excess(text, config):
-                note(f"(the first {lost} tokens of this prompt do not fit)")
+                what = "first {} tokens of this prompt do not fit" if writer.reader is None else "last {} tokens are not read"
+                note(f"(the {what.format(lost)})")
             typer.echo(text, nl=False)
             _stream(writer, text, wanted)
         return
@@ -170,7 +171,8 @@ def _write(wanted: _Wanted, texts: Sequence[str]) -> None:
     if cut:
         note(f"{cut:,} outputs were cut at {config.max_new_tokens} tokens")
     if too_long:
-        note(f"{too_long:,} prompts do not fit beside {config.max_new_tokens} new tokens and lost their beginning")
+        note(f"{too_long:,} prompts do not fit beside {config.max_new_tokens} new tokens and lost their beginning"
+             if writer.reader is None else f"{too_long:,} sources are too long for the model and lost their end")  # fmt: skip
 
 
 def _say(draft: Draft, rank: int, say: Callable[[str], None], as_text: bool) -> None:
@@ -204,7 +206,7 @@ def _talk(wanted: _Wanted) -> None:
     from electra.predict.writer import load_writer
 
     writer = load_writer(wanted.model)
-    if writer.read is not None:
+    if writer.reader is not None:
         raise ElectraError("E-C628", "--interactive", "continues a text, and this model reads one and writes another",
                            "give texts in a file or on standard input")  # fmt: skip
     turns = Turns(writer=writer, config=wanted.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,49 @@ def test_the_verb(tmp_path: Path) -> None:
     assert lines[0] == f"{path}: 2 rows, 2 of them without label"
     with pytest.raises(ElectraError, match="E-C317"):
         inspect([path], "choice", columns={"text": 1})
+
+
+def test_targets_that_are_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = ["Ada met Bo\tBo in towns", "Bo\tBo", "Ada met Bo\tAda in towns", " \tAda", "Bo\tBo"]
+    path = _write(tmp_path / "train.tsv", "source\ttarget\n" + "\n".join(rows) + "\n")
+    twice = replace(tokenizer, target=train(["Bo in towns Ada"] * 4, 80, min_frequency=1))
+    assert twice.target is not None
+    found = inspect([path], "generate", twice, 8, target_length=2)
+    [file] = found["files"]
+    targets = file["written"]
+    wanted = [len(twice.target.encode(row.split("\t")[1]).ids) - 1 for row in rows]
+    assert (targets["tokens"]["longest"], targets["tokens"]["room"]) == (max(wanted), 2)
+    assert targets["tokens"]["longer"] == sum(length > 2 for length in wanted) > 0
+    assert targets["windows"] == {"room": 8 + 7 * 4, "longer": 0}
+    assert targets["copies"] == {"count": 2, "first": f"{path}:3"}
+    assert targets["empty"] == {"count": 1, "first": f"{path}:5"}
+    assert targets["pairs"][0] == {"where": f"{path}:2", "source": "Ada met Bo", "target": "Bo in towns"}
+    assert file["duplicates"] == [{"of": str(path), "count": 2, "first": f"{path}:4 = {path}:2"}]
+    [several] = found["contradictions"]["first"]
+    assert (several["label"], several["other_label"]) == ("Ada in towns", "Bo in towns")
+    assert (file["labels"], found["suspects"]) == ({}, None)
+    told = CliRunner().invoke(app, ["data", "inspect", str(path), "--task", "generate", "--target-length", "2"])
+    assert told.exit_code == 0, told.output
+    assert "rows whose target is their source: 2" in told.output
+    assert "'Bo' -> 'Bo'" in told.output
+    assert "equal sources with different targets: 1" in told.output
+    alone = _write(tmp_path / "sources.txt", "Ada met Bo\nBo\n")
+    [file] = inspect([alone], "generate")["files"]
+    assert (file["rows"], file["unlabelled"], file["written"]["pairs"]) == (2, 2, [])
+    with pytest.raises(ElectraError, match="E-C882"):
+        inspect([path], "classify", target_length=2)
+
+
+def test_targets_are_counted_by_a_tokenizer_that_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = _write(tmp_path / "train.tsv", "source\ttarget\nAda\tBo in towns\n")
+    tokenizer.save(tmp_path / "one")
+    other = train(["Bo in towns"] * 4, 64, min_frequency=1)
+    other.save(tmp_path / "other")
+    asked = ["data", "inspect", str(path), "--task", "generate", "--json", "--target-tokenizer", str(tmp_path / "other")]
+    told = CliRunner().invoke(app, [*asked, "--model", str(tmp_path / "one")])
+    [file] = json.loads(told.output)["files"]
+    assert file["written"]["tokens"]["longest"] == len(other.encode("Bo in towns").ids) - 1
+    assert other.encode("Bo in towns").ids != tokenizer.encode("Bo in towns").ids
+    alone = CliRunner().invoke(app, asked)
+    assert isinstance(alone.exception, ElectraError)
+    assert "E-C882" in str(alone.exception)

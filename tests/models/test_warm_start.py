@@ -15,7 +15,7 @@ from electra.models.encoder import GeneratorConfig, build_encoder, generator_con
 from electra.models.heads import MlmHead
 from electra.models.model_dir import Generator, ModelDir
 from electra.models.modern import ModernConfig
-from electra.models.warm_start import DecoderConfig, warm_start
+from electra.models.warm_start import DecoderConfig, warm_start, writing_network
 
 Config = ClassicConfig | ModernConfig
 
@@ -39,7 +39,7 @@ def decoder_from(source: ModelDir, settings: DecoderConfig) -> Decoder:
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.zero_()
-    warm_start(decoder, settings, source)
+    warm_start(decoder, settings, source, writing_network(source, config), shared=True)
     return decoder
 
 

@@ -3,6 +3,7 @@ sequence-to-sequence model that was exported and is read by both."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from electra.contracts import Example
 from electra.data.grid import collate
+from electra.deploy.export import export_model
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
 from electra.models.decoding import DecodingConfig, Signs, generate
@@ -25,6 +27,7 @@ from electra.predict.alignment import AligningPredictor
 from electra.predict.predictor import load as predictor_of
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate, GenerateConfig
+from electra.text.tokenizer import TARGET
 from electra.text.train_tokenizer import train
 
 transformers = pytest.importorskip("transformers")
@@ -109,9 +112,12 @@ def test_beam_search(decoder: Decoder, theirs: Any, settings: dict[str, Any]) ->
 
 SOURCES = ["the cat sat on the mat", "a dog", "the dog and the cat sat on a log"]
 TOKENIZER = train(SOURCES * 4, 80)
+OTHER = train(["猫坐在垫子上。", "狗和木头，没有说话。"] * 4, 64, min_frequency=1)
 
 
-@pytest.fixture(scope="module", params=[32, 16], ids=["equal sizes", "a narrower decoder"])
+@pytest.fixture(
+    scope="module", params=[(32, None), (16, None), (32, OTHER)], ids=["equal sizes", "a narrower decoder", "two tokenizers"]
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TaskNetwork]:
     """A model directory, and the network that is in it."""
     config = ClassicConfig(
@@ -119,16 +125,17 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         intermediate_size=64, initializer_range=0.5, max_position_embeddings=32,
     )  # fmt: skip
     torch.manual_seed(0)
-    settings = DecoderConfig(num_hidden_layers=2, hidden_size=request.param)
+    width, target = request.param
+    tokenizer, settings = replace(TOKENIZER, target=target), DecoderConfig(num_hidden_layers=2, hidden_size=width)
     task = Generate(GenerateConfig(max_length=16, decoder=settings, target_length=12,
-                                   decoding=DecodingConfig(max_new_tokens=12)), TOKENIZER)  # fmt: skip
+                                   decoding=DecodingConfig(max_new_tokens=12)), tokenizer)  # fmt: skip
     network = TaskNetwork(build_encoder(config), task.head(build_encoder(config))).eval()
     assert isinstance(network.head, GenerationHead)
     with torch.no_grad():
         network.head.decoder.head.bias.normal_()
-        network.head.decoder.head.bias[TOKENIZER.sep_id] += 1.0
+        network.head.decoder.head.bias[task.target_tokenizer.sep_id] += 1.0
     path = tmp_path_factory.mktemp("exported") / "model"
-    provenance = Provenance(tokenizer=TOKENIZER, card=lambda: "# Small\n")
+    provenance = Provenance(tokenizer=tokenizer, card=lambda: "# Small\n")
     save_model_dir(path, encoder=network.encoder, head=network.head, task=task.to_json(), provenance=provenance)
     return path, network
 
@@ -139,11 +146,12 @@ def test_an_exported_model_has_the_same_logits_in_transformers(exported: tuple[P
     assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     task = Generate(GenerateConfig(max_length=16), TOKENIZER)
     batch = collate([task.encode(Example(text=text))[0] for text in SOURCES], 16, TOKENIZER.pad_id)
-    target = torch.randint(5, 30, (3, 7), generator=torch.Generator().manual_seed(1))
-    real = batch.layout.real.long()
-    theirs = model(input_ids=batch.tokens, attention_mask=real, decoder_input_ids=target).logits
     assert isinstance(network.head, GenerationHead)
     decoder = network.head.decoder
+    entries = len(decoder.encoder.embeddings.table)
+    target = torch.randint(5, min(30, entries), (3, 7), generator=torch.Generator().manual_seed(1))
+    real = batch.layout.real.long()
+    theirs = model(input_ids=batch.tokens, attention_mask=real, decoder_input_ids=target).logits
     hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
     ours = decoder(target, torch.ones_like(target, dtype=torch.bool), Memory.of(hidden, batch.layout))
     logits = decoder.head(ours, decoder.encoder.embeddings.table)
@@ -164,7 +172,7 @@ def test_an_exported_model_writes_the_same_in_transformers(
     model = transformers.EncoderDecoderModel.from_pretrained(path)
     given = [torch.tensor([TOKENIZER.encode_literally(text).ids]) for text in SOURCES]
     theirs = [model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist() for ids in given]
-    assert found == [TOKENIZER.decode(tokens) for tokens in theirs]
+    assert found == [predictor.task.target_tokenizer.decode(tokens) for tokens in theirs]
     assert len(set(found)) > 1
 
 
@@ -188,3 +196,17 @@ def test_a_model_that_is_read_back_is_the_same(exported: tuple[Path, TaskNetwork
     state = network.head.state_dict()
     assert saved.own_head.keys() == state.keys()
     assert all(torch.equal(saved.own_head[name], tensor) for name, tensor in state.items())
+
+
+def test_an_export_has_both_tokenizers(exported: tuple[Path, TaskNetwork], tmp_path: Path) -> None:
+    path, _ = exported
+    target = load_model_dir(path).tokenizer().target
+    out = tmp_path / "out"
+    export_model(path, out, "huggingface")
+    assert transformers.AutoTokenizer.from_pretrained(out)("a dog").input_ids == TOKENIZER.encode("a dog").ids
+    assert (out / TARGET).is_dir() == (target is not None)
+    if target is not None:
+        assert f"DIR/{TARGET}" in (out / "README.md").read_text(encoding="utf-8")
+        theirs = transformers.AutoTokenizer.from_pretrained(out / TARGET)
+        assert theirs("狗和木头。").input_ids == target.encode("狗和木头。").ids
+        assert predictor_of(out).predict(SOURCES) == predictor_of(path).predict(SOURCES)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from electra.contracts import Padded
+from electra.contracts import Encoded, Example
+from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
@@ -19,7 +20,8 @@ from electra.models.heads import CausalHead, ClassificationHead, MlmHead, RtdHea
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.predict.turns import Turns
-from electra.predict.writer import Draft, Sources, Writer, load_writer
+from electra.predict.writer import Draft, Reader, Writer, load_writer
+from electra.tasks.common import encode_text
 from electra.text.tokenizer import Tokenizer
 from electra.text.train_tokenizer import train
 
@@ -126,18 +128,19 @@ def test_a_source_is_read_by_an_encoder_of_its_own() -> None:
     tokenizer = TOKENIZERS["wordpiece"]
     encoder = build_encoder(config(tokenizer, "modern")).eval()
 
-    def read(texts: Sequence[str]) -> Sources:
-        ids = [[tokenizer.cls_id, *encoding.ids[:4]] for encoding in tokenizer.encode_documents(texts)]
-        tokens = torch.tensor([row + [tokenizer.pad_id] * (5 - len(row)) for row in ids])
-        layout = Padded(segments=(tokens != tokenizer.pad_id).long() - 1)
-        hidden = encoder(tokens, torch.arange(5).expand_as(tokens), torch.zeros_like(tokens), layout)
-        return Sources(memory=Memory.of(hidden, layout), truncated=[0, 2])
+    def read(rows: Sequence[Encoded]) -> Memory:
+        batch = collate(rows, 5, tokenizer.pad_id)
+        return Memory.of(encoder(batch.tokens, batch.positions, batch.types, batch.layout), batch.layout)
 
-    writer = Writer(decoder(tokenizer, "classic", source_size=16), tokenizer, read)
+    def encode(text: str) -> Encoded:
+        return encode_text(tokenizer, Example(text=text), 5)
+
+    writer = Writer(decoder(tokenizer, "classic", source_size=16), tokenizer, Reader(encode=encode, read=read))
     with torch.inference_mode():
         one, other = writer.write(["the reader", "the wooden gate, slowly."], DecodingConfig(max_new_tokens=6, num_beams=2))
-    assert one[0].text != other[0].text
-    assert [drafts[0].truncated for drafts in (one, other)] == [0, 2]
+    assert one[0].log_probability != other[0].log_probability
+    assert one[0].truncated == 0
+    assert other[0].truncated == writer.excess("the wooden gate, slowly.", GREEDY) > 0
 
 
 def test_turns_are_remembered_as_long_as_they_fit(writer: Writer) -> None:

@@ -9,7 +9,7 @@ sweep.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +35,11 @@ from electra.evaluate.examine import figures
 from electra.evaluate.report import EVALUATION, write_report
 from electra.evaluate.run import examination, judged
 from electra.events import EventLog
+from electra.models.classic import ClassicEncoder
 from electra.models.generation import GenerationHead
-from electra.models.model_dir import Provenance, load_model_dir
-from electra.models.warm_start import warm_start
+from electra.models.model_dir import Generator, ModelDir, Provenance, load_model_dir
+from electra.models.modern import ModernEncoder
+from electra.models.warm_start import warm_start, writing_network
 from electra.nn.layers import shapes_alone
 from electra.objectives.latent_adversarial import LatentAdversarialConfig
 from electra.objectives.supervised import Supervised
@@ -46,9 +48,10 @@ from electra.predict.predictor import load as load_predictor
 from electra.storage import json_text, write_whole
 from electra.tasks import task_config
 from electra.tasks.common import EncodedExamples
-from electra.tasks.generate import Generate
+from electra.tasks.generate import Generate, GenerateConfig
 from electra.tasks.own import checked
 from electra.tensorboard import require_tensorboard
+from electra.text.tokenizer import TARGET
 from electra.train import machine
 from electra.train.checkpoint import Checkpoints, State
 from electra.train.loop import Span, Training, train
@@ -107,6 +110,7 @@ class Setting:
         task = checked(recipe.task.build(self.tokenizer))
         if isinstance(task, Generate):
             task = task.sized(self.source)
+        self.tokenizer = task.tokenizer if isinstance(task, Generate) else replace(self.tokenizer, target=None)
         labelled = read_labelled(task, recipe.data)
         self.task, self.dev, self.notes, self.overlap = labelled.task, labelled.dev, labelled.notes, labelled.overlap
         self.examples = len(labelled.train)
@@ -114,6 +118,7 @@ class Setting:
         self.fingerprints = {
             "training data": labelled.train_hash,
             "tokenizer": self.tokenizer.fingerprint,
+            **({} if (target := self.tokenizer.target) is None else {"target tokenizer": target.fingerprint}),
             "labels": fingerprint(self.task.to_json()),
         }
         self.unlabelled: list[Encoded] = []
@@ -122,6 +127,10 @@ class Setting:
             self.unlabelled = [row for example in texts for row in self.task.encode(example)]
             self.notes = [*self.notes, *notes]
         self.truncated = sum(row.truncated for row in (*self.train, *self.unlabelled))
+        self.words: Generator | None = None
+        if isinstance(self.task, Generate):
+            self.words, notes = _words(recipe, self.task, self.source)
+            self.notes = [*self.notes, *notes, *_in_windows(self.task, self.train)]
 
     @property
     def task_name(self) -> str:
@@ -195,7 +204,8 @@ class Setting:
         objective = self.recipe.objective.build(encoder, self.task, provenance, self.recipe.freeze)
         head = objective.model.head
         if isinstance(head, GenerationHead) and isinstance(self.task, Generate) and self.recipe.init.weights == "loaded":
-            warm_start(head.decoder, self.task.config.decoder, self.source)
+            shared = self.tokenizer.target is None
+            warm_start(head.decoder, self.task.config.decoder, self.source, self.words, shared=shared)
         return objective
 
     def training(self, bf16: bool, micro_tokens: int, card: Callable[[], str]) -> Training:
@@ -220,6 +230,11 @@ class Setting:
             patience=recipe.evaluation.patience,
         )
 
+    @property
+    def _windowed(self) -> bool:
+        """Sources have several windows: in a padded row each would be compared with all others, to be masked."""
+        return isinstance(self.task, Generate) and any(int(row.targets["texts"]) > 1 for row in self.train)
+
     def _loader(self, micro_tokens: int) -> ExampleLoader | MixedLoader:
         """The labelled examples, and the unlabelled beside them where there are some."""
         recipe = self.recipe
@@ -229,7 +244,7 @@ class Setting:
             batch_examples=recipe.batch.examples,
             micro_tokens=micro_tokens,
             seed=recipe.run.seed,
-            packed=machine.device().type == "cuda",
+            packed=machine.device().type == "cuda" or self._windowed,
             whole=self.task.whole_batch,
         )
         if not isinstance(recipe.objective, LatentAdversarialConfig):
@@ -310,6 +325,30 @@ class Setting:
         if self.overlap is not None:
             log.emit("warning", code="E-D361", message=str(self.overlap))
         if self.truncated:
+            room = f"task.max_length = {self.task.max_length}"
+            room += f", task.max_windows = {self.task.config.max_windows}" if isinstance(self.task, Generate) else ""
             log.emit("warning", code="E-D401", message=f"{self.truncated} tokens of "
                      f"{sum(i.truncated > 0 for i in (*self.train, *self.unlabelled))} "
-                     f"training rows did not fit and were cut (task.max_length = {self.task.max_length})")  # fmt: skip
+                     f"training rows did not fit and were cut ({room})")  # fmt: skip
+
+
+def _words(recipe: FinetuneRecipe, task: Generate, source: ModelDir) -> tuple[Generator | None, list[str]]:
+    """The network whose token table a decoder takes, and, of outputs with a tokenizer of their own, a note that says so."""
+    if not isinstance(source.encoder, ClassicEncoder | ModernEncoder):
+        return None, []  # it has no decoder, which its head will say
+    sizes = task.config.decoder.of(source.encoder.config, task.tokenizer.target)
+    if task.tokenizer.target is None:
+        return writing_network(source, sizes), []
+    named = recipe.task.target_tokenizer if isinstance(recipe.task, GenerateConfig) else None
+    warm = recipe.init.weights == "loaded" and task.config.decoder.init != "fresh"
+    has_words = warm and named is not None and (named / "config.json").is_file()
+    words = writing_network(load_model_dir(named), sizes) if has_words and named is not None else None
+    table = "fresh" if words is None else "as that of the network which writes there"
+    return words, [f"outputs have the tokenizer of {named or source.path / TARGET}; the decoder's token table starts {table}"]
+
+
+def _in_windows(task: Generate, rows: Sequence[Encoded]) -> list[str]:
+    """How many sources are longer than a window, as a note; none for nothing."""
+    long = sum(int(row.targets["texts"]) > 1 for row in rows)
+    length = f"task.max_length = {task.max_length} tokens"
+    return [f"{long:,} of {len(rows):,} sources are longer than {length} and are read in windows"] if long else []

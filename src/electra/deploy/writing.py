@@ -82,7 +82,7 @@ def _config(body: GenerateBody, writer: Writer) -> DecodingConfig:
     names = ("max_new_tokens", "num_beams", "num_return_sequences", "do_sample", "temperature", "top_k", "top_p", "seed")
     try:
         config = DecodingConfig(**{name: getattr(body, name) for name in names})
-        if writer.read is None and config.max_new_tokens > writer.positions - 2:
+        if writer.reader is None and config.max_new_tokens > writer.positions - 2:
             raise ElectraError("E-C626", "max_new_tokens", f"the model reads {writer.positions} tokens, which leaves no room "
                                "for a prompt", f"give at most {writer.positions - 2}")  # fmt: skip
     except ElectraError as error:
@@ -92,7 +92,7 @@ def _config(body: GenerateBody, writer: Writer) -> DecodingConfig:
 
 def _steps(writer: Writer, text: str, config: DecodingConfig, stop: list[str]) -> Generator[bytes, None, bytes]:
     """The events of one output, its pieces; the last one, why it ended, as the generator's value."""
-    truncated = 0 if writer.read is not None else writer.excess(text, config)
+    truncated = writer.excess(text, config)
     written = writer.stream(text, config, stop)
     while True:
         try:

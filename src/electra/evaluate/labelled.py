@@ -6,6 +6,7 @@ that is ready for JSON, and lines of text that tell it:
     rows, notes of the reader, labels or answers by number, lengths in characters and tokens, the share longer than a row;
     rows that occur twice within a file or in two of them, and equal rows with different labels;
     spans whose ends lie within a token, with the nearest that a tagger could find;
+    targets that are texts (`evaluate.written`);
     labels that a simple classifier would not have given (`evaluate.suspects`).
 
 Files are read once, as streams; kept are 16 bytes and a place for each row, to find it again, and a sample of texts for the
@@ -27,12 +28,15 @@ import numpy as np
 from electra.config import build
 from electra.contracts import Example, Mention, Reading
 from electra.errors import ElectraError
+from electra.evaluate import written
 from electra.evaluate.suspects import Sample, suspects
+from electra.evaluate.written import Written, lengths, spread
 from electra.tasks import readers
+from electra.tasks.generate import GenerateConfig
 from electra.tasks.readers.infer import is_number
 from electra.text.tokenizer import Tokenizer
 
-TaskName = Literal["classify", "tag", "span", "relation", "embed", "choice"]
+TaskName = Literal["classify", "tag", "span", "relation", "embed", "choice", "generate"]
 
 #: how each task reads a file, the settings that name its columns, and the tokens of a row
 _FAMILIES: dict[TaskName, tuple[Callable[..., Reading], type[Any] | None, int]] = {
@@ -42,6 +46,7 @@ _FAMILIES: dict[TaskName, tuple[Callable[..., Reading], type[Any] | None, int]] 
     "relation": (readers.read_relations, readers.RelationColumns, 128),
     "embed": (readers.read_pairs, readers.PairColumns, 128),
     "choice": (readers.read_choices, None, 128),
+    "generate": (readers.read_targets, readers.TargetColumns, 128),
 }
 #: places that are shown of everything that is odd
 SHOWN = 10
@@ -56,6 +61,7 @@ class _File:
     """What is counted of one file."""
 
     path: str
+    written: Written | None
     notes: list[str] = field(default_factory=list)
     rows: int = 0
     unlabelled: int = 0
@@ -76,6 +82,7 @@ def inspect(
     tokenizer: Tokenizer | None = None,
     max_length: int | None = None,
     columns: Mapping[str, Any] | None = None,
+    target_length: int | None = None,
 ) -> dict[str, Any]:
     """What the files hold; see the module.
 
@@ -85,17 +92,23 @@ def inspect(
         tokenizer: None = lengths in characters only, and spans are not compared with tokens.
         max_length: tokens of a row; None = the task's default.
         columns: settings of the task's columns, by name, as in a recipe.
+        target_length: tokens of a target that are learnt, of `generate`; None = its default.
 
     Raises:
-        ElectraError: E-C317 columns for a task that has none, and those of the reader.
+        ElectraError: E-C317 columns for a task that has none, E-C882 a length of targets for a task whose targets are no texts,
+            and those of the reader.
     """
     read, settings, room = _FAMILIES[task]
     if columns and settings is None:
         raise ElectraError("E-C317", "--column", f"files of {task!r} have no columns to name", "leave it out")
+    if target_length is not None and task != "generate":
+        raise ElectraError("E-C882", "--target-length", f"the targets of {task!r} are no texts", "leave it out")
     options = {} if settings is None else {"columns": build(settings, columns or {})}
-    inspector = _Inspector(task, tokenizer)
-    files = [inspector.file(path, read(path, **options)) for path in paths]
     room = max_length or room
+    learnt = target_length or GenerateConfig().target_length
+    inspector = _Inspector(task, tokenizer)
+    files = [inspector.file(path, read(path, **options), Written(tokenizer, room, learnt) if task == "generate" else None)
+             for path in paths]  # fmt: skip
     return {
         "task": task,
         "files": [_told(file, room) for file in files],
@@ -114,8 +127,8 @@ class _Inspector:
         self.contradictions: list[dict[str, str]] = []
         self.contradictions_count = 0
 
-    def file(self, path: Path, reading: Reading) -> _File:
-        found = _File(path=str(path))
+    def file(self, path: Path, reading: Reading, targets: Written | None) -> _File:
+        found = _File(path=str(path), written=targets)
         for example in reading.examples:
             found.rows += 1
             found.unlabelled += example.target is None
@@ -124,7 +137,9 @@ class _Inspector:
             if self._tokenizer is not None:
                 self._count_tokens(found, example, self._tokenizer)
             key = self._find_again(found, example)
-            if isinstance(example.target, str):
+            if targets is not None:
+                targets.add(example)
+            elif isinstance(example.target, str):
                 text = example.text if example.pair is None else f"{example.text}\n{example.pair}"
                 self.sample.add(key, example.where, text, example.target)
         found.notes = reading.notes
@@ -196,7 +211,7 @@ def _places(example: Example) -> Iterator[tuple[bool, int, int]]:
 
 def _labels(task: TaskName, target: object) -> list[str]:
     """What is counted of a target."""
-    if target is None:
+    if target is None or task == "generate":
         return []
     if task == "span":
         return ["answered" if target else "not answerable"]
@@ -207,6 +222,8 @@ def _labels(task: TaskName, target: object) -> list[str]:
 
 def _gist(task: TaskName, target: object) -> str:
     """What equal rows must have in common; of questions, whether they can be answered: annotators differ in the words."""
+    if task == "generate":
+        return str(target or "")[:_GIST]
     if isinstance(target, tuple) and target and isinstance(target[0], Mention):
         return ", ".join(f"{one.label} {one.start}:{one.end}" for one in target)[:_GIST]
     labels = ", ".join(_labels(task, target))[:_GIST] or ("none" if target == () else "")
@@ -215,7 +232,7 @@ def _gist(task: TaskName, target: object) -> str:
 
 def _told(file: _File, room: int) -> dict[str, Any]:
     """A file's part of the tree."""
-    tokens = None if not file.tokens else {**_spread(file.tokens), "room": room, "longer": sum(n > room for n in file.tokens)}
+    tokens = None if not file.tokens else {**spread(file.tokens), "room": room, "longer": sum(n > room for n in file.tokens)}
     spans = None if not file.spans else {"count": file.spans, "misaligned": file.misaligned_count, "first": file.misaligned}
     numbers = [float(label) for label in file.labels if is_number(label)]
     measured = len(numbers) > _MANY and len(numbers) == len(file.labels)
@@ -225,14 +242,10 @@ def _told(file: _File, room: int) -> dict[str, Any]:
         "labels": None if measured else dict(file.labels.most_common()),
         "numbers": {"lowest": min(numbers), "mean": float(np.average(numbers, weights=weights)), "highest": max(numbers)}
         if measured else None,
-        "characters": _spread(file.characters), "tokens": tokens, "spans": spans,
+        "characters": spread(file.characters), "tokens": tokens, "spans": spans,
+        "written": None if file.written is None else file.written.tree(file.tokens),
         "duplicates": [{"of": other, "count": count, "first": file.twice_first[other]} for other, count in file.twice.items()],
     }  # fmt: skip
-
-
-def _spread(lengths: Sequence[int]) -> dict[str, int]:
-    values = np.asarray(lengths)
-    return {"median": int(np.median(values)), "p95": int(np.quantile(values, 0.95)), "longest": int(values.max())}
 
 
 # -- as text ------------------------------------------------------------------------------------------------------------
@@ -244,7 +257,8 @@ def to_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _lines_of(file)
     contradictions = found["contradictions"]
     if contradictions["count"]:
-        yield f"equal rows with different labels: {contradictions['count']:,}"
+        equal = "equal sources with different targets" if found["task"] == "generate" else "equal rows with different labels"
+        yield f"{equal}: {contradictions['count']:,}"
         for one in contradictions["first"]:
             yield f"  {one['where']} has {one['label']}, {one['other']} has {one['other_label']}: {one['text']!r}"
     if found["suspects"] is not None:
@@ -264,10 +278,12 @@ def _lines_of(file: Mapping[str, Any]) -> Iterator[str]:
         shown = [f"{label} {count:,} ({count / total:.1%})" for label, count in list(file["labels"].items())[: 2 * SHOWN]]
         more = f" and {len(file['labels']) - 2 * SHOWN} more" if len(file["labels"]) > 2 * SHOWN else ""
         yield f"  labels: {', '.join(shown)}{more}"
-    yield f"  characters: {_lengths(file['characters'])}"
+    yield f"  characters: {lengths(file['characters'])}"
     if file["tokens"]:
         tokens = file["tokens"]
-        yield f"  tokens: {_lengths(tokens)}; over {tokens['room']}: {tokens['longer']:,} ({tokens['longer'] / rows:.1%})"
+        yield f"  tokens: {lengths(tokens)}; over {tokens['room']}: {tokens['longer']:,} ({tokens['longer'] / rows:.1%})"
+    if file["written"] is not None:
+        yield from written.to_lines(file["written"], rows)
     for one in file["duplicates"]:
         where = "twice in the file" if one["of"] == file["file"] else f"also in {one['of']}"
         yield f"  rows that are {where}: {one['count']:,}, first {one['first']}"
@@ -275,10 +291,6 @@ def _lines_of(file: Mapping[str, Any]) -> Iterator[str]:
         spans = file["spans"]
         yield f"  spans that do not align with tokens: {spans['misaligned']:,} of {spans['count']:,}"
         yield from (f"    {one['where']}: {one['text']!r}, nearest {one['proposed']!r}" for one in spans["first"])
-
-
-def _lengths(spread: Mapping[str, int]) -> str:
-    return f"median {spread['median']:,}, 95% up to {spread['p95']:,}, longest {spread['longest']:,}"
 
 
 def _lines_of_suspects(found: Mapping[str, Any]) -> Iterator[str]:

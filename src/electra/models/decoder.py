@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from electra.contracts import Layout, Packed, Padded
+from electra.contracts import Batch, Layout, Packed, Padded
 from electra.models.classic import ClassicConfig, ClassicEncoder, ClassicLayer, add_and_norm
 from electra.models.heads import MlmHead
 from electra.models.modern import ModernConfig, ModernEncoder, ModernLayer
@@ -48,6 +48,24 @@ class Memory:
         if isinstance(layout, Padded):
             return cls(hidden_BSD=hidden, real_BS=layout.real)
         return cls(hidden_BSD=_padded(hidden, layout), real_BS=_columns(layout))
+
+    @classmethod
+    def joined(cls, hidden: Tensor, batch: Batch) -> Memory:
+        """From what an encoder gave for sources in windows: of each the states that count, one behind the other.
+
+        Args:
+            hidden: [B, L, D] or [T, D].
+            batch: a source a row, a segment each window; target `texts` int64 [B] has their numbers, `keep`, bool as tokens,
+                says which states count.
+        """
+        keep, layout = batch.targets["keep"], batch.layout
+        if isinstance(layout, Padded):
+            counts_B = keep.sum(1)
+        else:
+            ends_B = layout.cu_seqlens[batch.targets["texts"].cumsum(0)].long()
+            counts_B = F.pad(keep.cumsum(0), (1, 0))[F.pad(ends_B, (1, 0))].diff()
+        bounds = F.pad(counts_B.cumsum(0), (1, 0)).int()
+        return cls.of(hidden[keep], Packed(cu_seqlens=bounds, max_seqlen=int(counts_B.max())))
 
     def bias(self) -> Tensor:
         """[B, 1, 1, S], 0 where there is a token, -inf where there is padding: to be added to scores."""

@@ -34,7 +34,7 @@ def write(directory: Path, encoder: Encoder, head: GenerationHead) -> None:
     """config.json, generation_config.json and model.safetensors of a classic encoder and the decoder on it."""
     decoder, signs = head.decoder, head.signs
     config = decoder.encoder.config
-    ids = {"pad_token_id": encoder.config.pad_token_id, "bos_token_id": signs.start, "eos_token_id": signs.end,
+    ids = {"pad_token_id": config.pad_token_id, "bos_token_id": signs.start, "eos_token_id": signs.end,
            "decoder_start_token_id": signs.start}  # fmt: skip
     reading = hf_config.to_json(encoder.config, "ElectraModel")
     writing = hf_config.to_json(config, _CAUSAL) | {"add_cross_attention": True}

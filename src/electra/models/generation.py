@@ -55,13 +55,13 @@ class GenerationHead(nn.Module):
         self.decoder, self.decoding, self.signs, self.label_smoothing = decoder, decoding, signs, label_smoothing
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Of hidden states [B, L, D] or [T, D], one source a row or document.
+        """Of hidden states [B, L, D] or [T, D], sources in windows as `Memory.joined` takes them.
 
         Returns:
             In training, fp32 [B, T, 3]: loss (with gradient), cross entropy in nats, and 1 where no token is likelier; anything
             where `target` is -100. Else fp32 [B, R, 4 + M], see `unpacked`.
         """
-        memory = Memory.of(hidden, batch.layout)
+        memory = Memory.joined(hidden, batch)
         return self._losses(memory, batch.targets["target"]) if self.training else self._outputs(memory)
 
     def _losses(self, memory: Memory, target_BT: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
     generator/                      the generator with its head, so that anyone can go on with the pre-training
     noise/                          the two towers of a noise model with their head, for the same
     tokenizer.json ...              the tokenizer
+    target_tokenizer/               that of what the model writes, where it is another
     task.json                       what a fine-tuned model does
     head.safetensors                the head of a task for which transformers has no class; the main weights are then the
                                     bare encoder
@@ -49,7 +50,7 @@ from electra.models.network_files import (
     write_noise,
 )
 from electra.models.two_tower import TwoTower
-from electra.text.tokenizer import Tokenizer
+from electra.text.tokenizer import TARGET, Tokenizer
 from electra.text.tokenizer import load as load_tokenizer
 
 FORMAT, FORMAT_VERSION = "electra model directory", 1
@@ -62,6 +63,12 @@ _OWN_FORMAT_CARD = """
 ## In transformers
 
 No class of transformers has this encoder, a convolution with LSTMs: `AutoModel` refuses the directory. `electra` runs it.
+"""
+_TWO_TOKENIZERS_CARD = f"""
+## Two tokenizers
+
+Sources are read with the tokenizer of this directory, outputs are written with the one in `{TARGET}`:
+`AutoTokenizer.from_pretrained("DIR/{TARGET}")`.
 """
 
 
@@ -188,6 +195,7 @@ def save_model_dir(
             if not own_format:
                 sentence_transformers.write(temporary, task, encoder.config.hidden_size)
         card = provenance.card() + (_OWN_FORMAT_CARD if own_format else _OWN_HEAD_CARD if own_head else "")
+        card += "" if provenance.tokenizer.target is None else _TWO_TOKENIZERS_CARD
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 

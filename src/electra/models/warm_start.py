@@ -1,31 +1,37 @@
 """What a decoder is like, and where its first weights come from (Rothe et al., 2020).
 
-A decoder of a sequence-to-sequence model has the family and the vocabulary of its encoder, and the sizes of the network that it
-starts from: the encoder, or the generator beside it. Its layers, which are that network's lowest, get its weights. The token
-table, which says what is written as well as what is read, and the head above it are the generator's wherever there is one: that
-of a discriminator was never asked for a token. The attention to the source has no counterpart: it is drawn at random, or starts
-as the self-attention of its layer.
+A decoder of a sequence-to-sequence model has the family of its encoder, and the sizes of the network that it starts from: the
+encoder, or the generator beside it. Its layers, which are that network's lowest, get its weights. The token table, which says
+what is written as well as what is read, and the head above it are the generator's wherever there is one: that of a
+discriminator was never asked for a token. The attention to the source has no counterpart: it is drawn at random, or starts as
+the self-attention of its layer.
+
+A decoder has the vocabulary of its encoder, or, where outputs have a tokenizer of their own (`Tokenizer.target`), that one's;
+then its table is fresh, or the generator's of a model directory that has this tokenizer (`writing_network`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from electra.config import STRICT
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig, ClassicLayer
 from electra.models.decoder import CrossAttention, Decoder
 from electra.models.encoder import Encoder
-from electra.models.heads import MlmHead
-from electra.models.model_dir import ModelDir
+from electra.models.model_dir import Generator, ModelDir
 from electra.models.modern import ModernConfig, ModernLayer
+from electra.text.tokenizer import Tokenizer
 
 _SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+#: the weights of embeddings and heads that have a row for each token
+_BY_TOKEN = frozenset({"word_embeddings.weight", "tok_embeddings.weight", "bias"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +72,18 @@ class DecoderConfig:
             self, **{name: getattr(like, name) if getattr(self, name) is None else getattr(self, name) for name in _SIZES}
         )
 
-    def of(self, encoder: ClassicConfig | ModernConfig) -> ClassicConfig | ModernConfig:
+    def of(self, encoder: ClassicConfig | ModernConfig, target: Tokenizer | None = None) -> ClassicConfig | ModernConfig:
         """The config of the decoder beside an encoder with this one.
+
+        Args:
+            target: the tokenizer of outputs, where it is not the encoder's.
 
         Raises:
             ElectraError: E-C200 sizes that contradict each other.
         """
         given = {name: getattr(self, name) for name in _SIZES if getattr(self, name) is not None}
+        if target is not None:
+            given |= {"vocab_size": target.vocab_size, "pad_token_id": target.pad_id}
         return dataclasses.replace(encoder, **given)
 
 
@@ -85,8 +96,32 @@ def _origin(config: DecoderConfig, source: ModelDir) -> Encoder:
     return source.generator.encoder
 
 
-def warm_start(decoder: Decoder, config: DecoderConfig, source: ModelDir) -> None:
+def writing_network(model: ModelDir, decoder: ClassicConfig | ModernConfig) -> Generator | None:
+    """What `model` says tokens with: its generator, or its main network with a language modelling head.
+
+    Args:
+        model: has the tokenizer of the decoder.
+        decoder: the sizes of a decoder that is to take the token table; None is returned where it cannot.
+    """
+    found = model.masked_model
+    if model.causal_head is not None:
+        found = Generator(encoder=model.encoder, mlm_head=model.causal_head)
+    if found is None:
+        return None
+    config = found.encoder.config
+    fits = config.type == decoder.type and config.embedding_size == decoder.embedding_size
+    return found if fits and config.vocab_size >= decoder.vocab_size else None
+
+
+def warm_start(decoder: Decoder, config: DecoderConfig, source: ModelDir, words: Generator | None, *, shared: bool) -> None:
     """Give a decoder its first weights, in place; see the module.
+
+    Args:
+        decoder: with fresh weights.
+        config: what it starts from.
+        source: has the encoder, whose sizes it has.
+        words: the network whose token table and head it takes, from `writing_network`; None = there is none.
+        shared: it has the vocabulary of its encoder, whose table it takes where there is no other.
 
     Raises:
         ElectraError: E-M610 `source` has no generator, E-M611 it has not the sizes of the decoder.
@@ -97,32 +132,43 @@ def warm_start(decoder: Decoder, config: DecoderConfig, source: ModelDir) -> Non
     layers = len(own.layers)
     if layers > len(origin.layers):
         raise _misfit(f"{layers} layers, and the {config.init} has {len(origin.layers)}")
-    writer: tuple[Encoder, MlmHead | None] = (source.encoder, source.causal_head or source.mlm_head)
-    if source.generator is not None:
-        writer = source.generator.encoder, source.generator.mlm_head
-    _fill(own.embeddings, writer[0].embeddings if _fits(own.embeddings, writer[0].embeddings) else origin.embeddings)
+    if words is not None and _fits(own.embeddings, words.encoder.embeddings):
+        _fill(own.embeddings, words.encoder.embeddings)
+    else:
+        _fill(own.embeddings, origin.embeddings, but=() if shared else _BY_TOKEN)
+        if words is not None and not shared:
+            with torch.no_grad():
+                own.embeddings.table.copy_(words.encoder.embeddings.table[: len(own.embeddings.table)])
     for name, module in own.named_children():
         if name not in ("embeddings", "layers"):
             _fill(module, origin.get_submodule(name))
     for layer, given in zip(own.layers, origin.layers, strict=False):
         _fill(layer, given)
-    if writer[1] is not None and _fits(decoder.head, writer[1]):
-        _fill(decoder.head, writer[1])
+    if words is not None and _fits(decoder.head, words.mlm_head):
+        _fill(decoder.head, words.mlm_head)
     if config.cross_attention == "self-attention":
         for cross, layer in zip(decoder.cross, own.layers, strict=True):
             _copy_self_attention(cast(CrossAttention, cross), cast(ClassicLayer | ModernLayer, layer))
 
 
-def _fits(target: nn.Module, given: nn.Module) -> bool:
-    shapes = ({name: tensor.shape for name, tensor in module.state_dict().items()} for module in (target, given))
-    return next(shapes) == next(shapes)
+def _weights(given: nn.Module, target: nn.Module, but: Collection[str]) -> dict[str, Tensor]:
+    """Those of `given`; of a table with a row for each token the rows that `target` has."""
+    own = target.state_dict()
+    rows = {name: len(own[name]) for name in _BY_TOKEN & own.keys()}
+    return {name: tensor[: rows.get(name, len(tensor))] if tensor.ndim else tensor
+            for name, tensor in given.state_dict().items() if name not in but}  # fmt: skip
+
+
+def _fits(target: nn.Module, given: nn.Module, but: Collection[str] = ()) -> bool:
+    own = {name: tensor.shape for name, tensor in target.state_dict().items() if name not in but}
+    return own == {name: tensor.shape for name, tensor in _weights(given, target, but).items()}
 
 
 @torch.no_grad()
-def _fill(target: nn.Module, given: nn.Module) -> None:
-    if not _fits(target, given):
+def _fill(target: nn.Module, given: nn.Module, but: Collection[str] = ()) -> None:
+    if not _fits(target, given, but):
         raise _misfit("other sizes than what it is to start from")
-    for name, tensor in given.state_dict().items():
+    for name, tensor in _weights(given, target, but).items():
         target.state_dict()[name].copy_(tensor)
 
 

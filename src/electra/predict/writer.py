@@ -1,7 +1,8 @@
 """Texts in, drafts out: what a model directory that can write says behind a prompt, or of a source text.
 
 `load_writer(path)` takes a causal language model; its prompts are the beginnings of texts, and a prompt without a token is the
-beginning of any. Or it takes a model of task `generate`: then the texts are sources, which its encoder reads (`Writer.read`).
+beginning of any. Or it takes a model of task `generate`: then the texts are sources, which its encoder reads (`Reader`), and
+outputs may have a tokenizer of their own.
 
 A prompt is text: `[SEP]` or `[MASK]` written in it are these characters. One that is too long for the positions that are left
 beside the new tokens loses its beginning, which is counted. A stop string ends a draft as soon as it stands at its end, and is
@@ -10,13 +11,13 @@ not part of it. A character of which a byte-level tokenizer has not said all byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from electra.contracts import Example
+from electra.contracts import Encoded, Example
 from electra.data.grid import collate
 from electra.dist import fold_seed
 from electra.errors import ElectraError
@@ -31,8 +32,8 @@ from electra.tasks.generate import Generate
 from electra.text.tokenizer import Tokenizer, well_formed
 from electra.text.written import UNFINISHED, Growing
 
-#: hypotheses that are written at the same time
-_TOGETHER = 64
+#: hypotheses that are written at the same time, and tokens of their sources, padding included
+_TOGETHER, _SOURCE_TOKENS = 64, 8192
 _NOTHING = Hypothesis(tokens=(), log_probability=0.0, score=0.0, ended="end")
 
 
@@ -63,20 +64,33 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Texts as the encoder has read them.
+class Reader:
+    """The encoder of a model that reads sources.
 
     Args:
-        memory: one source a row.
-        truncated: of each, how many tokens were not read.
+        encode: makes a row of a text.
+        read: what the decoder attends to, of the rows of some sources.
     """
 
-    memory: Memory
-    truncated: Sequence[int]
+    encode: Callable[[str], Encoded]
+    read: Callable[[Sequence[Encoded]], Memory]
 
 
-#: the texts of some sources -> what the decoder attends to
-Read = Callable[[Sequence[str]], Sources]
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """A text as the model gets it.
+
+    Args:
+        text: as it was given.
+        prefix: the tokens that an output begins with.
+        source: what the encoder reads; None = the text is a prompt.
+        truncated: tokens that are not seen.
+    """
+
+    text: str
+    prefix: list[int]
+    source: Encoded | None
+    truncated: int
 
 
 class Writer:
@@ -85,11 +99,11 @@ class Writer:
     Args:
         decoder: in evaluation mode.
         tokenizer: of what is written.
-        read: reads sources; None = the texts are prompts.
+        reader: reads sources; None = the texts are prompts.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, read: Read | None = None) -> None:
-        self.decoder, self.tokenizer, self.read = decoder, tokenizer, read
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, reader: Reader | None = None) -> None:
+        self.decoder, self.tokenizer, self.reader = decoder, tokenizer, reader
         self.signs = signs_of(tokenizer, decoder.encoder.config.vocab_size)
 
     @property
@@ -108,14 +122,15 @@ class Writer:
             ElectraError: E-C625 an empty stop string, E-C626 the new tokens leave no room for a prompt.
         """
         stops, together = self._stops(stop), max(1, _TOGETHER // max(config.num_beams, config.num_return_sequences))
-        for first in range(0, len(texts), together):
-            some = texts[first : first + together]
-            memory, prefixes, cut = self._given(some, config)
-            found = generate(self.decoder, memory, prefixes, _seeded(config, first), self.signs, stops)
-            for text, prefix, truncated, hypotheses in zip(some, prefixes, cut, found, strict=True):
-                if self.read is not None and not text.strip():
+        first = 0
+        for some in _portions((self._given(text, config) for text in texts), together):
+            prefixes = [given.prefix for given in some]
+            found = generate(self.decoder, self._memory(some), prefixes, _seeded(config, first), self.signs, stops)
+            for given, hypotheses in zip(some, found, strict=True):
+                if given.source is not None and not given.text.strip():
                     hypotheses = [_NOTHING]  # from a source without text, as task `generate` has it
-                yield [self._draft(text, prefix, truncated, one, stop) for one in hypotheses]
+                yield [self._draft(given, one, stop) for one in hypotheses]
+            first += len(some)
 
     def stream(self, text: str, config: DecodingConfig, stop: Sequence[str] = ()) -> Generator[str, None, Ended]:
         """One draft in pieces as they are decided, whole characters all; together they are what `write` says of `[text]`.
@@ -126,7 +141,10 @@ class Writer:
         Raises:
             ElectraError: as `write`; E-C603 beams, or several drafts.
         """
-        memory, [prefix], _ = self._given([text], config)
+        given = self._given(text, config)
+        if given.source is not None and not text.strip():
+            return "end"
+        memory, prefix = self._memory([given]), given.prefix
         stops, growing, tokens = self._stops(stop), Growing(self.tokenizer, prefix), list(prefix)
         # a stop string may have begun in the prompt
         whole = self.tokenizer.decode(prefix)[-max(map(len, stop), default=1) :]
@@ -147,20 +165,25 @@ class Writer:
         return "length" if len(tokens) - len(prefix) == config.max_new_tokens else "end"
 
     def excess(self, text: str, config: DecodingConfig) -> int:
-        """Tokens of a prompt for which there is no room beside the new ones."""
-        return self._given([text], config)[2][0]
+        """Tokens of a prompt for which there is no room beside the new ones, from its beginning; of a source, that its encoder
+        does not read, from its end."""
+        return self._given(text, config).truncated
 
-    def _given(self, texts: Sequence[str], config: DecodingConfig) -> tuple[Memory | None, list[list[int]], Sequence[int]]:
-        """The sources, what each output begins with, and how many tokens of each text are not seen."""
+    def _given(self, text: str, config: DecodingConfig) -> _Given:
+        """What the model gets of a text."""
         room = self.positions - 1 - config.max_new_tokens
         if room < 1:
             raise ElectraError("E-C626", "max_new_tokens", f"{config.max_new_tokens} of the {self.positions} tokens that the "
                                "model reads leave no room for a prompt", f"give at most {self.positions - 2}")  # fmt: skip
-        if self.read is not None:
-            sources = self.read(texts)
-            return sources.memory, [[] for _ in texts], sources.truncated
-        whole = [encoding.ids for encoding in self.tokenizer.encode_documents([well_formed(text) for text in texts])]
-        return None, [ids[-room:] for ids in whole], [max(0, len(ids) - room) for ids in whole]
+        if self.reader is not None:
+            row = self.reader.encode(text)
+            return _Given(text=text, prefix=[], source=row, truncated=row.truncated)
+        [whole] = self.tokenizer.encode_documents([well_formed(text)])
+        return _Given(text=text, prefix=whole.ids[-room:], source=None, truncated=max(0, len(whole.ids) - room))
+
+    def _memory(self, some: Sequence[_Given]) -> Memory | None:
+        """What the decoder attends to; None for prompts."""
+        return None if self.reader is None else self.reader.read([given.source for given in some if given.source is not None])
 
     def _stops(self, stop: Sequence[str]) -> Stop:
         """Whether the last of some tokens completed a stop string."""
@@ -178,14 +201,14 @@ class Writer:
 
         return ends
 
-    def _draft(self, text: str, prefix: Sequence[int], truncated: int, found: Hypothesis, stop: Sequence[str]) -> Draft:
-        begin = len(self.tokenizer.decode(prefix))
+    def _draft(self, given: _Given, found: Hypothesis, stop: Sequence[str]) -> Draft:
+        begin = len(self.tokenizer.decode(given.prefix))
         whole = self.tokenizer.decode(found.tokens)
         end = _stop_at(whole, begin, stop) if found.ended == "stop" else None
         new = whole[begin:].rstrip(UNFINISHED) if end is None else whole[begin : max(begin, end)]
-        generated = len(found.tokens) - len(prefix) + (found.ended == "end")
-        return Draft(prompt=text, text=_behind(text, new), tokens=generated, log_probability=found.log_probability,
-                     score=found.score, ended=found.ended, truncated=truncated)  # fmt: skip
+        generated = len(found.tokens) - len(given.prefix) + (found.ended == "end")
+        return Draft(prompt=given.text, text=_behind(given.text, new), tokens=generated, score=found.score, ended=found.ended,
+                     log_probability=found.log_probability, truncated=given.truncated)  # fmt: skip
 
 
 def load_writer(path: str | Path) -> Writer:
@@ -229,14 +252,30 @@ def writer_of(predictor: Predictor) -> Writer:
     assert isinstance(network, TaskNetwork)
     assert isinstance(network.head, GenerationHead)
 
-    @torch.inference_mode()
-    def read(texts: Sequence[str]) -> Sources:
-        rows = [task.encode(Example(text=text))[0] for text in texts]
-        batch = collate(rows, max(len(row.tokens) for row in rows), task.pad_id)
-        hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
-        return Sources(memory=Memory.of(hidden, batch.layout), truncated=[row.truncated for row in rows])
+    def encode(text: str) -> Encoded:
+        return task.encode(Example(text=text))[0]
 
-    return Writer(network.head.decoder.eval(), task.tokenizer, read)
+    @torch.inference_mode()
+    def read(rows: Sequence[Encoded]) -> Memory:
+        batch = collate(rows, max(len(row.tokens) for row in rows), task.pad_id, packed=True)
+        hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
+        return Memory.joined(hidden, batch)
+
+    return Writer(network.head.decoder.eval(), task.target_tokenizer, Reader(encode=encode, read=read))
+
+
+def _portions(texts: Iterable[_Given], most: int) -> Iterator[list[_Given]]:
+    """What is written together: so many texts at most, whose sources are not too long together."""
+    some, longest = list[_Given](), 0
+    for given in texts:
+        length = 0 if given.source is None else len(given.source.tokens)
+        if some and (len(some) == most or max(longest, length) * (len(some) + 1) > _SOURCE_TOKENS):
+            yield some
+            some, longest = [], 0
+        some.append(given)
+        longest = max(longest, length)
+    if some:
+        yield some
 
 
 def _other(model: ModelDir) -> tuple[str, str]:

@@ -126,6 +126,12 @@ def cut_windows(encoded: Encoded, max_length: int) -> list[Encoded]:
     return windows
 
 
+def shown_by(windows: int, max_length: int) -> int:
+    """Tokens of a text, with specials, that so many rows of `cut_windows` show."""
+    room = max_length - 2
+    return max_length + (windows - 1) * (room - 2 * (room // 4))
+
+
 def check_window(max_length: int) -> None:
     """Raises ElectraError E-C303 where a window has no room for a text."""
     if max_length < 8:

@@ -3,7 +3,11 @@
 In: a source and its target a row. Out: `{"generated_text"}`, with how likely it is and why it ended. The encoder reads,
 a decoder that attends to it writes (`models/generation.py`); what the decoder is like and starts from, `models/warm_start.py`.
 
-A source is one row, cut to `max_length` tokens. A target is learnt up to `target_length` tokens; one that is longer is learnt
+A source is one row. One that is longer than `max_length` tokens is read in windows (`cut_windows`), segments of that row, and
+the decoder attends to the states of all, each token's once, from the window that shows most around it (fusion in the decoder,
+Izacard & Grave, 2021). What `max_windows` of them do not show is cut and counted.
+
+A target is learnt up to `target_length` tokens; one that is longer is learnt
 without its end, so that nothing false is taught, and counted. The loss is the mean cross entropy of a token of the targets, the
 end included. Training sees the right tokens before each (teacher forcing); evaluation writes on its own.
 
@@ -40,11 +44,12 @@ from electra.models.model_dir import ModelDir
 from electra.models.modern import ModernEncoder
 from electra.models.warm_start import DecoderConfig
 from electra.tasks.answers import Pieces, written_in
-from electra.tasks.common import encode_text
+from electra.tasks.common import cut_windows, encode_text, shown_by, side_by_side
 from electra.tasks.overlap import Overlap, loops, require_packages
 from electra.tasks.readers import TargetColumns, read_targets
 from electra.tasks.readers.reading import Mended
 from electra.text.tokenizer import Tokenizer
+from electra.text.tokenizer import load as load_tokenizer
 
 Metric = Literal["chrf", "bleu", "rouge1", "rouge2", "rougeL", "exact_match"]
 
@@ -54,8 +59,11 @@ class GenerateConfig:
     """Settings of `generate`.
 
     Args:
-        max_length: tokens of a source with specials; what does not fit is cut and counted.
+        max_length: tokens of a window of a source, specials included.
+        max_windows: windows of a source; what they do not show is cut and counted.
         target_length: tokens of a target that are learnt, its end included.
+        target_tokenizer: the tokenizer of targets and outputs, its directory or that of a model; None = that of `init.from`.
+            Fine-tuning puts it into the model directory, whose task.json names none.
         label_smoothing: share of the loss that is its mean over the vocabulary.
         metric: the main metric.
         unit: what BLEU and ROUGE compare; None = what most training targets are written in.
@@ -67,7 +75,9 @@ class GenerateConfig:
     __pydantic_config__ = STRICT
     type: Literal["generate"] = "generate"
     max_length: int = 128
+    max_windows: int = 8
     target_length: int = 64
+    target_tokenizer: Path | None = None
     label_smoothing: float = 0.0
     metric: Metric = "chrf"
     unit: Pieces | None = None
@@ -80,6 +90,8 @@ class GenerateConfig:
             raise ElectraError(
                 "E-C301", "task.max_length", f"{self.max_length} tokens leave no room for a text", "give 8 or more"
             )
+        if self.max_windows < 1:
+            raise ElectraError("E-C881", "task.max_windows", f"is {self.max_windows}", "give 1 or more; 1 cuts long sources")
         if self.target_length < 2:
             raise ElectraError("E-C612", "task.target_length", f"{self.target_length} leaves no room for a token and the end",
                                "give 2 or more")  # fmt: skip
@@ -97,12 +109,12 @@ class Generate:
 
     Args:
         config: the settings.
-        tokenizer: the encoder's; outputs have the same.
+        tokenizer: the encoder's; outputs have its target, or the same.
     """
 
     def __init__(self, config: GenerateConfig, tokenizer: Tokenizer) -> None:
         self.config = config
-        self.tokenizer = tokenizer
+        self.tokenizer, self.target_tokenizer = tokenizer, tokenizer.target or tokenizer
         self.max_length, self.pad_id = config.max_length, tokenizer.pad_id
         self.per_token = self.whole_batch = False
 
@@ -112,8 +124,16 @@ class Generate:
         return ()
 
     def sized(self, source: ModelDir) -> Generate:
-        """This task with the sizes of a decoder that starts from `source`. Raises ElectraError E-M610, see `DecoderConfig`."""
-        return self._with(decoder=self.config.decoder.sized(source))
+        """This task with the sizes of a decoder that starts from `source`, and the tokenizer that `target_tokenizer` names.
+
+        Raises:
+            ElectraError: E-M610 see `DecoderConfig`; and those of `tokenizer.load`.
+        """
+        config, tokenizer = self.config, self.tokenizer
+        if config.target_tokenizer is not None:
+            target = dataclasses.replace(load_tokenizer(config.target_tokenizer), target=None)
+            tokenizer = dataclasses.replace(tokenizer, target=target)
+        return Generate(dataclasses.replace(config, decoder=config.decoder.sized(source), target_tokenizer=None), tokenizer)
 
     def read(self, path: Path) -> Reading:
         """Sources with their targets, or alone; targets that are too long to be written are counted in the notes."""
@@ -145,23 +165,29 @@ class Generate:
         return self if self.config.unit is not None else self._with(unit=_most(targets))
 
     def encode(self, example: Example) -> list[Encoded]:
-        """The source as one row; `target`, int64 [1, n], the tokens that are to be written and the end, if it has one."""
-        row = encode_text(self.tokenizer, example, self.max_length)
-        if example.target is None:
-            return [row]
-        tokens = [*self._tokens(_gold(example)), self.tokenizer.sep_id][: self.config.target_length]
-        return [dataclasses.replace(row, targets={"target": np.array([tokens], dtype=np.int64)})]
+        """The source as one row, its windows side by side; targets: `keep`, bool [n], which tokens are attended to; `target`,
+        int64 [1, n], the tokens that are to be written and the end, if it has one."""
+        text = encode_text(self.tokenizer, example, shown_by(self.config.max_windows, self.max_length))
+        windows = cut_windows(text, self.max_length)
+        targets = {"keep": np.concatenate([window.targets["keep"] for window in windows])}
+        if example.target is not None:
+            tokens = [*self._tokens(_gold(example)), self.target_tokenizer.sep_id][: self.config.target_length]
+            targets["target"] = np.array([tokens], dtype=np.int64)
+        return [dataclasses.replace(side_by_side(windows, **targets), truncated=text.truncated)]
 
     def head(self, encoder: nn.Module) -> GenerationHead:
         """A fresh decoder beside `encoder`.
 
         Raises:
             ElectraError: E-C614 outputs longer than its positions, E-C615 a recurrent encoder, E-C200 sizes that contradict
-                each other.
+                each other, E-C880 a tokenizer outside of the model directory.
         """
+        if self.config.target_tokenizer is not None:
+            raise ElectraError("E-C880", "task.target_tokenizer", "only fine-tuning takes a tokenizer from elsewhere",
+                               "restore task.json, where it is null: a model directory has its own")  # fmt: skip
         if not isinstance(encoder, ClassicEncoder | ModernEncoder):
             raise ElectraError("E-C615", "init.from", "a recurrent encoder has no decoder", "take a classic or modern encoder")
-        config = self.config.decoder.of(encoder.config)
+        config = self.config.decoder.of(encoder.config, self.tokenizer.target)
         for name, length in (("target_length", self.config.target_length),
                              ("decoding.max_new_tokens", self.config.decoding.max_new_tokens)):  # fmt: skip
             if length > config.max_position_embeddings:
@@ -170,7 +196,7 @@ class Generate:
         own = build_encoder(config)
         assert isinstance(own, ClassicEncoder | ModernEncoder), "the family of the encoder"
         decoder = Decoder(own, MlmHead(config), encoder.config.hidden_size)
-        signs = signs_of(self.tokenizer, config.vocab_size)
+        signs = signs_of(self.target_tokenizer, config.vocab_size)
         return GenerationHead(decoder, self.config.decoding, signs, self.config.label_smoothing)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Losses:
@@ -236,12 +262,12 @@ class Generate:
 
     def _tokens(self, text: str) -> list[int]:
         """Without specials; a special token that is written out is text."""
-        return self.tokenizer.encode_literally(text).ids[1:-1]
+        return self.target_tokenizer.encode_literally(text).ids[1:-1]
 
     def _told(self, one: Hypothesis) -> dict[str, object]:
         written = len(one.tokens) + (one.ended == "end")
         return {
-            "generated_text": self.tokenizer.decode(one.tokens),
+            "generated_text": self.target_tokenizer.decode(one.tokens),
             "score": math.exp(one.log_probability / max(1, written)),
             "log_probability": one.log_probability,
             "length": len(one.tokens),
@@ -251,7 +277,7 @@ class Generate:
 
     @cached_property
     def _lowercase(self) -> bool:
-        normalizer = self.tokenizer.backend.normalizer
+        normalizer = self.target_tokenizer.backend.normalizer
         return normalizer is not None and normalizer.normalize_str("A") == "a"
 
     @cached_property

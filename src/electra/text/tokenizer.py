@@ -2,7 +2,8 @@
 
 In: files of a tokenizer. Out: a frozen `Tokenizer` around the Rust tokenizer of Hugging Face, which always adds
 [CLS] A [SEP] (B [SEP]), never truncates and never pads: lengths are the business of those who make batches. New ones are
-trained in train_tokenizer.py and extended in extend_tokenizer.py.
+trained in train_tokenizer.py and extended in extend_tokenizer.py. A model that writes in another vocabulary than it reads has
+two: the second is the `target` of the first, and lies in a directory below its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,8 @@ from electra.text.scripts import IDEOGRAPHS_AND_KANA
 
 #: the five tokens with a meaning of their own, in BERT's order; a trained vocabulary begins with them
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+#: the directory below a tokenizer's that has the tokenizer of what is written
+TARGET = "target_tokenizer"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _WIDE = f"{IDEOGRAPHS_AND_KANA}\u3000-\u303f\uff00-\uffef\U00020000-\U000323af"
@@ -35,7 +38,11 @@ _NO_SPACE = re.compile(rf"(?<=[{_WIDE}]) (?=[{_WIDE}\W\d_])|(?<=[{_WIDE}\W\d_]) 
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """A tokenizer and the numbers of its special tokens. Make one with `load` or `train_tokenizer.train`."""
+    """A tokenizer and the numbers of its special tokens. Make one with `load` or `train_tokenizer.train`.
+
+    Args:
+        target: of what is written from the texts that this one reads; None = this one.
+    """
 
     backend: hf.Tokenizer
     pad_id: int
@@ -43,6 +50,7 @@ class Tokenizer:
     cls_id: int
     sep_id: int
     mask_id: int
+    target: Tokenizer | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -61,7 +69,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """blake2b of the tokenizer's canonical JSON: vocabulary, merges, normaliser, everything."""
+        """blake2b of the tokenizer's canonical JSON: vocabulary, merges, normaliser, everything; not of its target."""
         canonical = json.dumps(json.loads(self.backend.to_str()), sort_keys=True)
         return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
@@ -118,7 +126,7 @@ class Tokenizer:
                 return self.backend.decode([token_id], skip_special_tokens=False)
 
     def save(self, directory: str | Path) -> None:
-        """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer.
+        """Write the three files from which transformers' `AutoTokenizer` makes the same tokenizer; those of its target below.
 
         Raises:
             ElectraError: E-R001 the disk is full, E-R002 the directory cannot be written.
@@ -132,6 +140,8 @@ class Tokenizer:
             _write_json(directory / "special_tokens_map.json", specials)
         except OSError as error:
             raise unwritable(directory, error) from None
+        if self.target is not None:
+            self.target.save(directory / TARGET)
 
 
 def well_formed(text: str) -> str:
@@ -165,7 +175,7 @@ def _transformers_class(backend: hf.Tokenizer) -> dict[str, object]:
 
 
 def load(path: str | Path) -> Tokenizer:
-    """The tokenizer in a directory, a `tokenizer.json` or a BERT `vocab.txt`.
+    """The tokenizer in a directory, with its target if there is one, a `tokenizer.json` or a BERT `vocab.txt`.
 
     A directory's `tokenizer.json` goes before its `vocab.txt`. Beside a `vocab.txt`, `tokenizer_config.json` may say
     `do_lower_case` and `strip_accents`; without it, a vocabulary with upper-case letters is cased, any other lower-cases and
@@ -175,6 +185,11 @@ def load(path: str | Path) -> Tokenizer:
         ElectraError: E-C104 nothing there, E-D110 a broken file, E-D111 a special token is missing.
     """
     path = Path(path)
+    below = path / TARGET / "tokenizer.json"
+    return replace(_load(path), target=_load(below)) if path.is_dir() and below.is_file() else _load(path)
+
+
+def _load(path: Path) -> Tokenizer:
     candidates = [path / "tokenizer.json", path / "vocab.txt"] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
