@@ -27,7 +27,8 @@ from electra.predict.predictor import load
 from electra.tasks.generate import Generate, GenerateConfig
 from electra.text.train_tokenizer import train
 
-SOURCES = ["The cat sat on the mat", "a dog", "", "the dog and the cat sat on a log and the mat sat on a dog <&>"]
+SOURCES = ["The cat sat on the mat", "a dog", "", "the dog and the cat sat on a log and the mat sat on a dog <&>",
+           "the dog sat on the cat and " * 9 + "a mat"]  # fmt: skip
 TOKENIZER = train(["the cat sat on the mat", "a dog and the cat on a log"] * 4, 80, lowercase=True)
 SIZES: dict[str, Any] = {
     "vocab_size": TOKENIZER.vocab_size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -38,10 +39,10 @@ PROVENANCE = Provenance(tokenizer=TOKENIZER, card=lambda: "# Small\n")
 
 
 def saved(place: Path, family: str, **decoding: Any) -> Path:
-    """A model of random weights that writes, its sources cut to 16 tokens."""
+    """A model of random weights that writes, its sources read in two windows of 16 tokens at most."""
     torch.manual_seed(0)
     settings = DecodingConfig(max_new_tokens=12, **decoding)
-    task = Generate(GenerateConfig(max_length=16, target_length=12, decoding=settings), TOKENIZER)
+    task = Generate(GenerateConfig(max_length=16, max_windows=2, target_length=12, decoding=settings), TOKENIZER)
     encoder = build_encoder(CONFIGS[family]).eval()
     head = task.head(encoder).eval()
     assert isinstance(head, GenerationHead)
@@ -75,7 +76,6 @@ def test_predictions_are_the_same_and_say_where_each_token_was_found(
         source, target, weights = attention["source"], attention["target"], attention["weights"]
         assert (source[0], source[-1]) == ("[CLS]", "[SEP]")
         assert text.replace(" ", "").startswith("".join(source[1:-1]))
-        assert len(source) <= 16
         if not text:
             assert (target, weights) == ([], [])
             continue
@@ -83,7 +83,9 @@ def test_predictions_are_the_same_and_say_where_each_token_was_found(
         for row in weights:
             assert len(row) == len(source)
             assert sum(row) == pytest.approx(1, abs=1e-4)
-    assert any(one.truncated for one in found)
+    lengths = [len(one.output["attention"]["source"]) for one in found]  # type: ignore[arg-type, index, call-overload]
+    assert 16 < lengths[3] < lengths[4]  # in windows
+    assert [one.truncated > 0 for one in found] == [False, False, False, False, True]
 
 
 def test_in_whatever_company(classic: Path) -> None:
@@ -127,7 +129,7 @@ def test_the_verb_says_it_in_lines_and_draws_a_page(
     ]
     assert f"page: {page}" in said.err
     html = page.read_text(encoding="utf-8")
-    assert (html.count("<figure>"), html.count("<svg"), html.count("Nothing was written")) == (4, 3, 1)
+    assert (html.count("<figure>"), html.count("<svg"), html.count("Nothing was written")) == (5, 4, 1)
     assert "&lt;&amp;&gt;" in html
     assert not re.search(r"(src|href)=|url\(|@import", html), "nothing from anywhere else"
     assert call(monkeypatch, classic, "--attention", "--format", "text", stdin="a dog") == 0

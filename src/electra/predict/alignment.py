@@ -2,7 +2,7 @@
 
 In: a predictor of such a model. Out: a predictor whose predictions also have `attention`:
 
-    source    the tokens of the source, [CLS] and [SEP] too, as they stand in the text
+    source    the tokens of the source, of all its windows, [CLS] and [SEP] too, as they stand in the text
     target    the tokens that were written, the end too if there is one
     weights   of each target token a row, of each source token a column: how much of the attention with which that token was
               chosen went there. A row sums to 1, but for rounding to five digits.
@@ -76,7 +76,7 @@ class AligningPredictor(Predictor):
         head = cast(GenerationHead, self.reads.head)
         batch = collate(rows, max(len(row.tokens) for row in rows), self.task.pad_id)
         batch = batch.to(next(head.parameters()).device)
-        memory = Memory.of(self.reads.encoder(batch.tokens, batch.positions, batch.types, batch.layout), batch.layout)
+        memory = Memory.joined(self.reads.encoder(batch.tokens, batch.positions, batch.types, batch.layout), batch)
         lengths = [len(_chosen(one, head.signs.end)) for one in written]
         # what stands before a token chooses it: start, then all but the last
         read = [[head.signs.start, *_chosen(one, head.signs.end)[:-1]] for one in written]
@@ -84,26 +84,28 @@ class AligningPredictor(Predictor):
         tokens_BT = batch.tokens.new_tensor([[*one, *[self.task.pad_id] * (longest - len(one))] for one in read])
         weights_BTS = head.decoder.attention(tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), memory)[-1].cpu()
         for row, length, weights_TS in zip(rows, lengths, weights_BTS, strict=True):
-            yield weights_TS[:length, : len(row.tokens)]
+            yield weights_TS[:length, : row.targets["keep"].sum()]
 
     def _told(self, example: Example, row: Encoded, written: Hypothesis, weights_TS: Tensor) -> dict[str, object]:
-        target = _chosen(written, self.writes.tokenizer.sep_id) if example.text.strip() else ()
+        tokenizer = self.writes.target_tokenizer
+        target = _chosen(written, tokenizer.sep_id) if example.text.strip() else ()
         weights = [[round(weight, _DIGITS) for weight in weights_S] for weights_S in weights_TS[: len(target)].tolist()]
         return {
             "source": self._source(example, row),
-            "target": [self.writes.tokenizer.surface(token) for token in target],
+            "target": [tokenizer.surface(token) for token in target],
             "weights": weights,
         }
 
     def _source(self, example: Example, row: Encoded) -> list[str]:
-        """The tokens of a row as they stand in the text; special ones by their names."""
+        """The tokens that the decoder attends to, each once, as they stand in the text; special ones by their names."""
         tokenizer, special = self.writes.tokenizer, set(self.writes.tokenizer.special_ids)
+        tokens = row.tokens[row.targets["keep"]].tolist()
         offsets = tokenizer.encode_literally(example.text).offsets
-        places = [*offsets[: len(row.tokens) - 1], offsets[-1]]  # as `encode_text` cuts
+        places = [*offsets[: len(tokens) - 1], offsets[-1]]  # as `encode_text` cuts
         return [
             example.text[start:end] if start < end and (token == tokenizer.unk_id or token not in special)
             else tokenizer.surface(token)
-            for token, (start, end) in zip(row.tokens.tolist(), places, strict=True)
+            for token, (start, end) in zip(tokens, places, strict=True)
         ]  # fmt: skip
 
 
