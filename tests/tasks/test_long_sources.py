@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead
 from electra.models.model_dir import Provenance, save_model_dir
 from electra.models.modern import ModernConfig
+from electra.predict.alignment import AligningPredictor
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as predictor_of
 from electra.predict.writer import load_writer
@@ -131,6 +133,12 @@ def test_what_is_read_of_a_long_source_is_one_thing_in_all_verbs(family: str, tm
         assert draft.log_probability == pytest.approx(one.output["log_probability"], abs=1e-4)
     assert "".join(writer.stream(texts[0], DECODING)) == before[0].output["generated_text"]
     assert (writer.excess(texts[0], DECODING), "".join(writer.stream(" ", DECODING))) == (40 - shown_by(3, 12), "")
+    for one, plain, text in zip(AligningPredictor(predictor_of(tmp_path / "model")).predict(texts), before, texts, strict=True):
+        looked: Any = one.output["attention"]
+        assert text.startswith(" ".join(looked["source"][1:-1]))
+        assert len(looked["source"]) == len(TOKENIZER.encode(text).ids) - one.truncated
+        assert all(len(row) == len(looked["source"]) and sum(row) == pytest.approx(1, abs=1e-3) for row in looked["weights"])
+        assert len(looked["target"]) == plain.output["length"] + (plain.output["ended"] == "end")
     cut = Predictor(network, task_of(windows=1)).predict(texts[1:3])
     assert cut[0].output == cut[1].output, "one window is what is cut"
 

@@ -22,6 +22,7 @@ from electra.models.importing import import_model
 from electra.models.model_dir import Generator, ModelDir, Provenance, load_model_dir, save_model_dir
 from electra.models.modern import ModernConfig
 from electra.models.warm_start import DecoderConfig, warm_start, writing_network
+from electra.predict.alignment import AligningPredictor
 from electra.predict.predictor import Predictor
 from electra.predict.predictor import load as predictor_of
 from electra.predict.writer import load_writer
@@ -105,6 +106,10 @@ def test_saved_and_loaded_predictions_are_equal(family: str, tmp_path: Path) -> 
     for one, again in zip(before, after, strict=True):
         assert one.output["generated_text"] == again.output["generated_text"]
         assert one.output["log_probability"] == pytest.approx(again.output["log_probability"], abs=1e-4)
+    [aligned] = AligningPredictor(predictor_of(tmp_path / "model")).predict(ENGLISH[:1])
+    looked: Any = aligned.output["attention"]
+    written = "".join(token for token in looked["target"] if token != "[SEP]")
+    assert written == str(before[0].output["generated_text"]).replace(" ", "")
     loaded = load_model_dir(tmp_path / "model").tokenizer()
     assert loaded.target is not None
     assert (loaded.fingerprint, loaded.target.fingerprint) == (SOURCE.fingerprint, OTHER.fingerprint)

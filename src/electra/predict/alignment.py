@@ -74,14 +74,14 @@ class AligningPredictor(Predictor):
     def _weights(self, rows: Sequence[Encoded], written: Sequence[Hypothesis]) -> Iterator[Tensor]:
         """fp32 [T, S] of each source and what was written from it."""
         head = cast(GenerationHead, self.reads.head)
-        batch = collate(rows, max(len(row.tokens) for row in rows), self.task.pad_id)
+        batch = collate(rows, max(len(row.tokens) for row in rows), self.task.pad_id, packed=True)
         batch = batch.to(next(head.parameters()).device)
         memory = Memory.joined(self.reads.encoder(batch.tokens, batch.positions, batch.types, batch.layout), batch)
         lengths = [len(_chosen(one, head.signs.end)) for one in written]
         # what stands before a token chooses it: start, then all but the last
         read = [[head.signs.start, *_chosen(one, head.signs.end)[:-1]] for one in written]
         longest = max(map(len, read))
-        tokens_BT = batch.tokens.new_tensor([[*one, *[self.task.pad_id] * (longest - len(one))] for one in read])
+        tokens_BT = batch.tokens.new_tensor([[*one, *[head.signs.end] * (longest - len(one))] for one in read])
         weights_BTS = head.decoder.attention(tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), memory)[-1].cpu()
         for row, length, weights_TS in zip(rows, lengths, weights_BTS, strict=True):
             yield weights_TS[:length, : row.targets["keep"].sum()]
