@@ -37,6 +37,7 @@ LENGTHS = {
     "en-zh": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"],
     "csl": [
         "task.max_length=256",
+        "task.max_windows=1",
         "task.target_length=40",
         "task.decoding.max_new_tokens=40",
         "task.metric=rougeL",
