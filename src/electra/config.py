@@ -353,7 +353,7 @@ def _explain(cls: type[Any], tree: Tree, error: ValidationError) -> ElectraError
 
 def _placed(cls: type[Any], tree: Tree, error: ElectraError) -> ElectraError:
     """`error` with its whole path, where a table with a name of the user's (`phases.rtd`) raised it, which cannot know that."""
-    for name, annotation in _annotations(cls).items():
+    for name, annotation in _annotations(cls).items() if dataclasses.is_dataclass(cls) else ():  # a union has no tables
         if typing.get_origin(annotation) in (dict, Mapping) and (path := _culprit(annotation, tree.get(name), error)):
             return ElectraError(error.code, _joined([name, *path], error.where), error.cause, error.fix)
     return error
