@@ -1,13 +1,14 @@
 """Sequence to sequence on public data: pre-trained start against cold, and against transformers' Trainer; one JSON per arm.
 
-    python benchmarks/translate.py DATA WORK_DIR [--arms NAME ...] [--list] [--tiny]
+    python benchmarks/translate.py DATA WORK_DIR --chinese MODEL_DIR --english MODEL_DIR [--arms NAME ...] [--list] [--tiny]
 
-DATA has tatoeba_zh_en/cmn.txt (English, Chinese), csl/ (abstract, title) and text/. Tatoeba is split 90/5/5 by source, so that
-no source of the test file is known; CSL's two files are for training and testing. The encoder is classic, of both languages,
-pre-trained here by the phases of `modern-tiny`; what is in WORK_DIR is used. Arms, `TASK-START-SEED`:
+DATA has tatoeba_zh_en/cmn.txt (English, Chinese) and csl/ (abstract, title). Tatoeba is split 90/5/5 by source, so that no
+source of the test file is known; CSL's two files are for training and testing. The encoders are pre-trained ones: a pair of
+generator and discriminator of Chinese, which reads Chinese and whose generator's table writes it, and a classic encoder of
+English. English is written with a tokenizer of its own, trained here on the targets. Arms, `TASK-START-SEED`:
 
-    warm     encoder, decoder and output table pre-trained          encoder  the decoder fresh
-    cold     all fresh: as many steps, which take as long           trainer  the weights of `warm` under transformers' Trainer
+    warm     encoder and decoder pre-trained               encoder  the decoder fresh
+    cold     all fresh: as many steps, which take as long  trainer  the weights of `warm` under transformers' Trainer
     lead     the first words of the source, as many characters as a title has in the mean: nothing is learnt
 
 The Trainer needs `pip install accelerate`. An arm that has a result in benchmarks/results/translate is skipped, so the script
@@ -32,19 +33,35 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "translate"
 STARTS = {"warm": [], "encoder": ["task.decoder.init=fresh"], "cold": ["init.weights=fresh"]}
-LENGTHS = {
-    "zh-en": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"],
-    "en-zh": ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"],
-    "csl": [
-        "task.max_length=256",
-        "task.max_windows=1",
-        "task.target_length=40",
-        "task.decoding.max_new_tokens=40",
-        "task.metric=rougeL",
-        "epochs=8",
-    ],
-}
-TRAINING = ["optimizer.lr=5e-4", "optimizer.layer_decay=1.0", "task.label_smoothing=0.1", "batch.examples=64"]
+SENTENCES = ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"]
+TITLES = ["task.max_length=256", "task.target_length=40", "task.decoding.max_new_tokens=40", "task.metric=rougeL", "epochs=8"]
+LENGTHS = {"zh-en": SENTENCES, "en-zh": SENTENCES, "csl": TITLES}
+TRAINING = ["optimizer.lr=5e-4", "optimizer.layer_decay=1.0", "task.label_smoothing=0.1", "task.max_windows=1",
+            "task.decoder.num_hidden_layers=4"]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What there is before.
+
+    Args:
+        chinese, english: pre-trained model directories.
+        targets: tokenizer of English outputs.
+    """
+
+    chinese: Path
+    english: Path
+    targets: Path
+
+    def of(self, task: str) -> list[str]:
+        """Settings that say what reads and what writes."""
+        match task:
+            case "zh-en":
+                return [f"init.from={self.chinese}", f"task.target_tokenizer={self.targets}", "batch.examples=64"]
+            case "en-zh":
+                return [f"init.from={self.english}", f"task.target_tokenizer={self.chinese}", "batch.examples=64"]
+            case _:
+                return [f"init.from={self.chinese}", "batch.examples=32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +69,17 @@ class Sizes:
     """How much is done.
 
     Args:
-        hours: of pre-training.
-        vocabulary, layers, hidden: of tokenizer and encoder.
+        vocabulary: of the tokenizer of English outputs.
         rows: of each file at most.
         settings: of fine-tuning, over the others.
     """
 
-    hours: float = 0.35
-    vocabulary: int = 12_000
-    layers: int = 4
-    hidden: int = 256
+    vocabulary: int = 8000
     rows: int = 10**9
     settings: Sequence[str] = ()
 
 
-TINY = Sizes(hours=0.003, vocabulary=1000, layers=1, hidden=32, rows=200, settings=["epochs=1"])
+TINY = Sizes(vocabulary=500, rows=200, settings=["epochs=1"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +100,7 @@ def arms() -> Iterator[Arm]:
         yield from (Arm(task="zh-en", start=start, seed=seed) for seed in range(3))
         yield from (Arm(task=task, start=start, seed=0) for task in ("en-zh", "csl"))
     yield Arm(task="zh-en", start="encoder", seed=0)
-    yield Arm(task="zh-en", start="trainer", seed=0)
+    yield Arm(task="en-zh", start="trainer", seed=0)
     yield Arm(task="csl", start="lead", seed=0)
 
 
@@ -121,41 +134,28 @@ def prepare(data: Path, work: Path, sizes: Sizes) -> None:
                 (work / task / f"{part}.tsv").write_text("source\ttarget\n" + "".join(kept), encoding="utf-8")
 
 
-def encoder(data: Path, work: Path, sizes: Sizes) -> Path:
-    """Tokenizer, corpora of both languages, pre-training."""
-    names = {"zh": "zh_wiki.txt", "en": "en_wiki.txt"}
-    if not (work / "tokenizer").is_dir():
-        texts = [data / "text" / name for name in names.values()]
-        electra("tokenizer", "train", *texts, "--vocab-size", sizes.vocabulary, "--lowercase", "--sample-bytes", 40_000_000,
-                "--document", "block", "--out", work / "tokenizer")  # fmt: skip
-    for language, name in names.items():
-        if not (work / f"corpus-{language}").is_dir():
-            text = work / name
-            text.write_bytes((data / "text" / name).read_bytes()[: 40_000_000 if sizes is not TINY else 300_000])
-            electra("corpus", "build", text, "--document", "block", "--tokenizer", work / "tokenizer", "--errors", "replace",
-                    "--out", work / f"corpus-{language}")  # fmt: skip
-    if not (work / "pretrained" / "model").is_dir():
-        recipe = work / "sources.toml"
-        sources = (f'[[corpus.sources]]\nname = "{language}"\npath = "{work / f"corpus-{language}"}"\nweight = 0.5\n'
-                   for language in names)  # fmt: skip
-        recipe.write_text("".join(sources), encoding="utf-8")
-        shape = ["encoder.type=classic", f"encoder.num_hidden_layers={sizes.layers}", f"encoder.hidden_size={sizes.hidden}",
-                 f"encoder.intermediate_size={4 * sizes.hidden}", "encoder.embedding_size=128", "encoder.num_attention_heads=4",
-                 f"generator.layers={min(3, sizes.layers)}",
-                 # a post-norm encoder spikes at the recipe's rate, which is a pre-norm one's
-                 "phases.mlm.optimizer.lr=7e-4", "phases.rtd.optimizer.lr=5e-4"]  # fmt: skip
-        electra("pretrain", "modern-tiny", recipe, *shape, f"run.dir={work / 'pretrained'}", f"stop.hours={sizes.hours}")
-    return work / "pretrained" / "model"
+def english_tokenizer(work: Path, sizes: Sizes) -> Path:
+    """A tokenizer of the English targets of the training file."""
+    place = work / "english-tokenizer"
+    if not place.is_dir():
+        lines = (work / "zh-en" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        text = work / "english.txt"
+        text.write_text("".join(line.split("\t")[1] + "\n" for line in lines), encoding="utf-8")
+        electra(
+            "tokenizer", "train", text, "--vocab-size", sizes.vocabulary, "--lowercase", "--document", "line", "--out", place
+        )
+    return place
 
 
 # -- arms ---------------------------------------------------------------------------------------------------------------
 
 
-def settings_of(arm: Arm, work: Path, init: Path, sizes: Sizes) -> list[str]:
+def settings_of(arm: Arm, work: Path, start: Start, sizes: Sizes) -> list[str]:
     """Of `electra finetune`."""
-    start = STARTS["warm" if arm.start == "trainer" else arm.start]
-    where = [f"init.from={init}", f"data.train={work / arm.task / 'train.tsv'}", f"run.dir={work / 'runs' / arm.name}"]
-    return ["task=generate", *LENGTHS[arm.task], *TRAINING, *start, f"run.seed={arm.seed}", *where, *sizes.settings]
+    weights = STARTS["warm" if arm.start == "trainer" else arm.start]
+    where = [f"data.train={work / arm.task / 'train.tsv'}", f"run.dir={work / 'runs' / arm.name}"]
+    return ["task=generate", *LENGTHS[arm.task], *TRAINING, *weights, f"run.seed={arm.seed}", *start.of(arm.task), *where,
+            *sizes.settings]  # fmt: skip
 
 
 def scored(model: Path, work: Path, arm: Arm) -> dict[str, Any]:
@@ -163,9 +163,9 @@ def scored(model: Path, work: Path, arm: Arm) -> dict[str, Any]:
     return {name: found[name] for name in ("metrics", "intervals", "examples")} | {"samples": found["errors"][:3]}
 
 
-def ours(arm: Arm, work: Path, init: Path, sizes: Sizes) -> dict[str, Any]:
+def ours(arm: Arm, work: Path, start: Start, sizes: Sizes) -> dict[str, Any]:
     """Fine-tune and evaluate by the verbs."""
-    settings = settings_of(arm, work, init, sizes)
+    settings = settings_of(arm, work, start, sizes)
     began = time.perf_counter()
     electra("finetune", *settings)
     seconds = time.perf_counter() - began
@@ -174,7 +174,7 @@ def ours(arm: Arm, work: Path, init: Path, sizes: Sizes) -> dict[str, Any]:
     steps = [event for event in events if event["event"] == "step"]
     took = (steps[-1]["time"] - steps[0]["time"]) / max(1, steps[-1]["step"] - steps[0]["step"])
     resolved = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["resolved"]
-    return {"seconds": round(seconds), "steps": steps[-1]["step"], "seconds_per_step": took, "settings": settings[:-3],
+    return {"seconds": round(seconds), "steps": steps[-1]["step"], "seconds_per_step": took, "settings": settings,
             "machine": resolved["machine"], "bf16": resolved["bf16"], **scored(run / "model", work, arm)}  # fmt: skip
 
 
@@ -193,14 +193,14 @@ def lead(arm: Arm, work: Path) -> dict[str, Any]:
     return {"seconds": 0, "characters": length, "metrics": {"rougeL": found["rougeL"], **found}}
 
 
-def peer(arm: Arm, work: Path, init: Path, sizes: Sizes) -> dict[str, Any]:
+def peer(arm: Arm, work: Path, given: Start, sizes: Sizes) -> dict[str, Any]:
     """transformers' Trainer on `EncoderDecoderModel`, from the very weights that ours starts from, for as many steps."""
     import torch
     from transformers import AutoTokenizer, EncoderDecoderModel, Trainer, TrainingArguments
 
     from electra.build.finetune import Setting, load_recipe
 
-    recipe = load_recipe((), settings_of(arm, work, init, sizes))
+    recipe = load_recipe((), settings_of(arm, work, given, sizes))
     setting = Setting(recipe)
     t = setting.training(False, recipe.batch.micro_tokens, str)
     start, place = work / "start", work / "runs" / arm.name
@@ -212,7 +212,10 @@ def peer(arm: Arm, work: Path, init: Path, sizes: Sizes) -> dict[str, Any]:
         padded = tokenizer.pad({"input_ids": [row["input_ids"] for row in batch]}, return_tensors="pt")
         longest = max(len(row["labels"]) for row in batch)
         labels = torch.tensor([row["labels"] + [-100] * (longest - len(row["labels"])) for row in batch])
-        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"], "labels": labels}
+        # with label smoothing the Trainer takes the labels away before the model can shift them
+        shifted = torch.cat([torch.full_like(labels[:, :1], model.config.decoder_start_token_id), labels[:, :-1]], dim=1)
+        return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"], "labels": labels,
+                "decoder_input_ids": shifted.clamp(min=0)}  # fmt: skip
 
     arguments = TrainingArguments(
         output_dir=str(place), per_device_train_batch_size=recipe.batch.examples, learning_rate=recipe.optimizer.lr,
@@ -227,6 +230,7 @@ def peer(arm: Arm, work: Path, init: Path, sizes: Sizes) -> dict[str, Any]:
     model.save_pretrained(place / "model")
     for name in ("task.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(start / name, place / "model" / name)
+    shutil.copytree(start / "target_tokenizer", place / "model" / "target_tokenizer")
     return {"seconds": round(seconds), "steps": t.total_steps, "seconds_per_step": seconds / t.total_steps,
             **scored(place / "model", work, arm)}  # fmt: skip
 
@@ -235,6 +239,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--chinese", type=Path, required=True, help="a pre-trained pair of Chinese")
+    parser.add_argument("--english", type=Path, required=True, help="a pre-trained classic encoder of English")
     parser.add_argument("--arms", nargs="*", help="beginnings of names, such as zh-en-warm; all if none are given")
     parser.add_argument("--list", action="store_true", help="say what is missing, and do nothing")
     parser.add_argument("--tiny", action="store_true", help="a few rows, results in WORK_DIR")
@@ -248,18 +254,20 @@ def main() -> None:
         return
     results.mkdir(parents=True, exist_ok=True)
     prepare(data, work, sizes)
-    init = encoder(data, work, sizes)
+    start = Start(chinese=given.chinese.resolve(), english=given.english.resolve(), targets=english_tokenizer(work, sizes))
     for arm in missing:
         match arm.start:
             case "lead":
                 result = lead(arm, work)
             case "trainer":
-                result = peer(arm, work, init, sizes)
+                result = peer(arm, work, start, sizes)
             case _:
-                result = ours(arm, work, init, sizes)
+                result = ours(arm, work, start, sizes)
         date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         whole = {"arm": arm.name, "date": date, "cores": os.cpu_count(), **result}
-        text = json.dumps(whole, indent=1, ensure_ascii=False).replace(str(work), "WORK_DIR")
+        text = json.dumps(whole, indent=1, ensure_ascii=False)
+        for place, name in ((work, "WORK_DIR"), (start.chinese, "CHINESE"), (start.english, "ENGLISH")):
+            text = text.replace(str(place), name)
         (results / f"{arm.name}.json").write_text(text + "\n", encoding="utf-8")
         metric, value = next(iter(result["metrics"].items()))
         print(f"{arm.name}: {metric} {value:.4f} in {result['seconds']} s", flush=True)
