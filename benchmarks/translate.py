@@ -33,7 +33,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "translate"
 STARTS = {"warm": [], "encoder": ["task.decoder.init=fresh"], "cold": ["init.weights=fresh"]}
-SENTENCES = ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=4"]
+SENTENCES = ["task.max_length=48", "task.target_length=48", "task.decoding.max_new_tokens=48", "task.metric=bleu", "epochs=10"]
 TITLES = ["task.max_length=256", "task.target_length=40", "task.decoding.max_new_tokens=40", "task.metric=rougeL", "epochs=8"]
 LENGTHS = {"zh-en": SENTENCES, "en-zh": SENTENCES, "csl": TITLES}
 TRAINING = ["optimizer.lr=5e-4", "optimizer.layer_decay=1.0", "task.label_smoothing=0.1", "task.max_windows=1",

@@ -3,9 +3,11 @@
 In: before each update, the loss of the phase and the gradient norm of each network, summed over all processes, so that all of
 them decide alike. Out: whether the update is made.
 
-A step is bad if one of these is not finite, or a spike: more than `spike_factor` times the largest of the last `WINDOW` updates
-that were made (what Megatron-LM's rerun machine asks of losses). So noise sets its own measure: a task with heavy tails has a
-large maximum. Until `WINDOW` updates were made, nothing is a spike.
+A step is bad if one of these is not finite, or if its loss is a spike: more than `spike_factor` times the largest of the last
+`WINDOW` updates of the phase (what Megatron-LM's rerun machine asks). So noise sets its own measure: a task with heavy tails has
+a large maximum. Until `WINDOW` updates were made, nothing is a spike. A gradient norm is no measure: gradients are clipped, so
+an update is of its usual size, and it leads away from where the norm is large; left out, the next batch meets the same
+(docs/experiments.md).
 
 The update of a bad step is left out. After more than `max_skipped` in a row the fault is taken to lie in the weights, and
 `way_back` finds a checkpoint from before. The steps since then are not made again: a batch is a function of the step, so the
@@ -55,7 +57,7 @@ class Guard:
     """What is known of the updates so far.
 
     Args:
-        recent: of each measure, the last `WINDOW` values of updates that were made.
+        recent: of each phase, the last `WINDOW` losses of updates that were made.
         skipped: bad steps in a row, up to now.
         rewinds: how often the run went back.
     """
@@ -80,29 +82,25 @@ class Guard:
     def to_json(self) -> dict[str, Any]:
         return {"recent": {name: list(values) for name, values in self.recent.items()}, "rewinds": self.rewinds}
 
-    def fault(self, measures: Mapping[str, float], spike_factor: float) -> Fault | None:
-        """What is wrong with a step that has these `measures`; None = nothing. `spike_factor` 0 = nothing is a spike."""
-        for name, value in measures.items():
+    def fault(self, phase: str, loss: float, norms: Mapping[str, float], spike_factor: float) -> Fault | None:
+        """What is wrong with a step of this loss and these gradient norms; None = nothing. A factor of 0: no spikes."""
+        for name, value in {
+            f"loss ({phase})": loss,
+            **{f"gradient norm ({name})": norm for name, norm in norms.items()},
+        }.items():
             if not math.isfinite(value):
                 return Fault(skipped="E-T401", stopped="E-T400", kind="gradients or loss were not finite",
                              measure=f"{name} {value}")  # fmt: skip
-        for name, value in measures.items():
-            known = self.recent.get(name, ())
-            largest = max(map(abs, known), default=0.0)
-            if spike_factor and len(known) == WINDOW and abs(value) > spike_factor * largest > 0:
-                return Fault(skipped="E-T831", stopped="E-T830", kind="loss or gradients were far beyond all recent ones",
-                             measure=f"{name} {number(value)}, at most {number(largest)} in {WINDOW} updates")  # fmt: skip
+        known = self.recent.get(phase, ())
+        largest = max(map(abs, known), default=0.0)
+        if spike_factor and len(known) == WINDOW and abs(loss) > spike_factor * largest > 0:
+            return Fault(skipped="E-T831", stopped="E-T830", kind="the loss was far beyond all recent ones",
+                         measure=f"loss ({phase}) {number(loss)}, at most {number(largest)} in {WINDOW} updates")  # fmt: skip
         return None
 
-    def made(self, measures: Mapping[str, float]) -> None:
-        """The update of a step with these `measures` was made."""
-        for name, value in measures.items():
-            self.recent.setdefault(name, deque(maxlen=WINDOW)).append(value)
-
-
-def measures(phase: str, loss: float, norms: Mapping[str, float]) -> dict[str, float]:
-    """What a step of a phase is judged by, by name."""
-    return {f"loss ({phase})": loss, **{f"gradient norm ({name})": norm for name, norm in norms.items()}}
+    def made(self, phase: str, loss: float) -> None:
+        """The update of a step with this loss was made."""
+        self.recent.setdefault(phase, deque(maxlen=WINDOW)).append(loss)
 
 
 def way_back(checkpoints: Checkpoints, phase: str, first_bad: int) -> tuple[Path, State] | None:

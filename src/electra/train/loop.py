@@ -30,7 +30,7 @@ from electra.dist import added, any_of, fold_seed, rank, sum_counts, world_size
 from electra.errors import ElectraError, Preempted
 from electra.events import EventLog
 from electra.train.checkpoint import Checkpoints, State, own_tensors
-from electra.train.guard import Fault, Guard, measures, way_back
+from electra.train.guard import Fault, Guard, way_back
 from electra.train.machine import StopFlag, is_out_of_memory
 from electra.train.optim import Optimizers
 from electra.train.parallel import Replicas
@@ -54,8 +54,8 @@ class LoopConfig:
         save_minutes: wall-clock minutes between two checkpoints; the end of a phase and a signal always save.
         keep: checkpoints kept.
         max_skipped: bad steps in a row whose updates are skipped before the run goes back to a checkpoint; see `guard`.
-        spike_factor: a step is bad if its loss or a gradient norm is not finite, or more than this times the largest of the
-            last 100 updates; 0 = only if not finite.
+        spike_factor: a step is bad if its loss or a gradient norm is not finite, or its loss more than this times the
+            largest of the last 100 updates; 0 = only if not finite.
         max_rewinds: how often a run may go back before it stops instead.
         tensorboard: also write the figures as event files for TensorBoard (extra `tensorboard`).
     """
@@ -221,12 +221,11 @@ def train(training: Training, state: State | None, stop: StopFlag) -> None:
             meter.tokens += sums.counts.get("tokens", 0.0)
             own = {name: float(norm) for name, norm in t.optimizers.clip(phase.networks).items()}
             norms |= own
-            seen = measures(phase.name, sums.loss, own)
-            fault = t.guard.fault(seen, t.settings.spike_factor)
+            fault = t.guard.fault(phase.name, sums.loss, own, t.settings.spike_factor)
             if fault is not None:
                 break
             t.optimizers.step(phase.networks, step - span.first)
-            t.guard.made(seen)
+            t.guard.made(phase.name, sums.loss)
             step_totals |= sums.totals
         else:
             t.objective.updated()
