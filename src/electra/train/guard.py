@@ -4,8 +4,8 @@ In: before each update, the loss of the phase and the gradient norm of each netw
 them decide alike. Out: whether the update is made.
 
 A step is bad if one of these is not finite, or if its loss is a spike: more than `spike_factor` times the largest of the last
-`WINDOW` updates of the phase (what Megatron-LM's rerun machine asks). So noise sets its own measure: a task with heavy tails has
-a large maximum. Until `WINDOW` updates were made, nothing is a spike. A gradient norm is no measure: gradients are clipped, so
+`WINDOW` updates of the phase (what Megatron-LM's rerun machine asks). So noise sets its own measure: heavy tails have a large
+maximum. Until `WINDOW` updates were made, nothing is a spike. A gradient norm is no measure: gradients are clipped, so
 an update is of its usual size, and it leads away from where the norm is large; left out, the next batch meets the same
 (docs/experiments.md).
 
@@ -83,11 +83,13 @@ class Guard:
         return {"recent": {name: list(values) for name, values in self.recent.items()}, "rewinds": self.rewinds}
 
     def fault(self, phase: str, loss: float, norms: Mapping[str, float], spike_factor: float) -> Fault | None:
-        """What is wrong with a step of this loss and these gradient norms; None = nothing. A factor of 0: no spikes."""
-        for name, value in {
-            f"loss ({phase})": loss,
-            **{f"gradient norm ({name})": norm for name, norm in norms.items()},
-        }.items():
+        """What is wrong with a step of this loss and these gradient norms; None = nothing.
+
+        Args:
+            spike_factor: a spike is more than this times the largest; 0 = nothing is.
+        """
+        measures = {f"loss ({phase})": loss, **{f"gradient norm ({name})": norm for name, norm in norms.items()}}
+        for name, value in measures.items():
             if not math.isfinite(value):
                 return Fault(skipped="E-T401", stopped="E-T400", kind="gradients or loss were not finite",
                              measure=f"{name} {value}")  # fmt: skip
