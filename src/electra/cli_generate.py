@@ -74,7 +74,8 @@ def generate(
         top_k=top_k or 0, top_p=1.0 if top_p is None else top_p, seed=seed or 0,
     )  # fmt: skip
     wanted = _Wanted(model=model, precision=precision, config=config, stop=tuple(stop or ()), rerank=rerank, weight=weight,
-                     output=output, as_text=output is None and (format == "text" or (format == "auto" and sys.stdout.isatty())))  # fmt: skip
+                     output=output,
+                     as_text=output is None and (format == "text" or (format == "auto" and sys.stdout.isatty())))  # fmt: skip
     wanted.check(file=file, prompt=prompt, interactive=interactive, refine=refine, rewrite=rewrite, text=format == "text")
     if interactive:
         _talk(wanted)
