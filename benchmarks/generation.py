@@ -4,8 +4,9 @@
         [--repeats 5] [--out results.json]
 
 A classic model with random weights is saved and loaded by both. Greedy, with the end forbidden, so that both write as many
-tokens; whether they write the same is shown. Ours and theirs take turns in one process, with the same number of threads. The
-second figure is the cost of a token as the text grows: milliseconds per token in each eighth of one output.
+tokens; whether ours in fp32 (`ours`) writes what theirs does is shown. `ours-auto` has the precision that `--precision auto`
+chooses. All take turns in one process, with the same number of threads. The second figure is the cost of a token as
+the text grows, in fp32: milliseconds per token in each eighth of one output.
 """
 
 from __future__ import annotations
@@ -72,16 +73,19 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         path = saved(Path(place) / "m", given.layers, given.hidden, given.vocabulary, 1 + PROMPT + given.tokens)
-        writer, theirs = load_writer(path), transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+        writer, auto = load_writer(path), load_writer(path, "auto")
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
     signs, found = writer.signs, dict[str, Any]()
     config = DecodingConfig(max_new_tokens=given.tokens, min_new_tokens=given.tokens)
     never = [[token] for token in signs.never if token < 5]  # the rest are entries that the small tokenizer lacks
-    writer.signs = type(signs)(start=signs.start, end=signs.end, never=tuple(token for token in signs.never if token < 5))
+    allowed = type(signs)(start=signs.start, end=signs.end, never=tuple(token for token in signs.never if token < 5))
+    writer.signs = auto.signs = allowed
     for batch in given.batches:
         prompts = torch.randint(5, given.vocabulary, (batch, PROMPT)).tolist()
         inputs = torch.tensor([[signs.start, *prompt] for prompt in prompts])
         runs: dict[str, Callable[[], Any]] = {
             "ours": lambda prompts=prompts: generate(writer.decoder, None, prompts, config, writer.signs),
+            "ours-auto": lambda prompts=prompts: generate(auto.decoder, None, prompts, config, auto.signs),
             "transformers": lambda inputs=inputs: theirs.generate(
                 inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=given.tokens, min_new_tokens=given.tokens,
                 do_sample=False, eos_token_id=signs.end, pad_token_id=0, bad_words_ids=never,
@@ -94,7 +98,7 @@ def main() -> None:
                 seconds[name].append(taken)
         same = [list(one.tokens) for [one] in outputs["ours"][1]] == outputs["transformers"][1][:, 1:].tolist()
         rates = {name: batch * given.tokens / statistics.median(taken[1:]) for name, taken in seconds.items()}
-        rates["ratio"] = rates["ours"] / rates["transformers"]
+        rates["ratio"], rates["ratio-auto"] = (rates[name] / rates["transformers"] for name in ("ours", "ours-auto"))
         found[f"batch {batch}"] = {name: round(rate, 2) for name, rate in rates.items()} | {"same output": same}
         print(f"batch {batch}: " + "  ".join(f"{name} {value}" for name, value in found[f"batch {batch}"].items()))
     with torch.inference_mode():
@@ -104,7 +108,13 @@ def main() -> None:
     if given.out:
         date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
         sizes = {name: getattr(given, name) for name in ("layers", "hidden", "vocabulary", "tokens", "repeats")}
-        result = {"date": date, "machine": machine.describe(), "sizes": sizes, "tokens per second": found}
+        result = {
+            "date": date,
+            "machine": machine.describe(),
+            "auto": auto.precision,
+            "sizes": sizes,
+            "tokens per second": found,
+        }
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

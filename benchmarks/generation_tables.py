@@ -14,7 +14,8 @@ Table = Callable[..., list[str]]
 _TRANSLATE = """`python benchmarks/translate.py DATA WORK_DIR`: Tatoeba zh-en and en-zh, titles of CSL. Start: `warm`, all
 pre-trained; `encoder`, the decoder fresh; `cold`, all fresh; `trainer`, the weights of `warm` under transformers'
 Trainer; `lead`, the first words."""
-_SPEED = """`python benchmarks/generation.py`: greedy, with cache, on the model that we export, interleaved, medians."""
+_SPEED = """`python benchmarks/generation.py`: greedy, with cache, on the model that we export, interleaved, medians. All in
+fp32 but `auto`, which is `--precision auto`: bf16 where the machine has instructions for it."""
 _REFINE = """`python benchmarks/refine.py MODEL_DIR TEXT_FILE`: masked tokens that are filled with what stood there, %."""
 _WRITING = """`python benchmarks/writing.py DATA WORK_DIR`: continuations of held-out English Wikipedia; perplexity under
 a larger causal model of ours; self-BLEU against other drafts; chrF against the article; the weight is tuned on other
@@ -61,11 +62,12 @@ def speed(table: Table) -> list[str]:
     for name, result in load("generation-*.json"):
         for batch, rates in result["tokens per second"].items():
             if isinstance(rates, dict):
-                rows.append([name, batch, f"{rates['ours']:,.0f}", f"{rates['transformers']:,.0f}", f"{rates['ratio']}x",
+                auto = [f"{rates['ours-auto']:,.0f}", f"{rates['ratio-auto']}x"] if "ours-auto" in rates else ["", ""]
+                rows.append([name, batch, f"{rates['ours']:,.0f}", f"{rates['transformers']:,.0f}", f"{rates['ratio']}x", *auto,
                              "yes" if rates["same output"] else "no"])  # fmt: skip
         parts = result["tokens per second"]["ms per token in each eighth"]
         eighths.append(f"- `{name}`: ms per token in each eighth of a text: {', '.join(map(str, parts))}")
-    head = ["result", "batch", "ours, tokens/s", "transformers", "our speed", "same output"]
+    head = ["result", "batch", "ours, tokens/s", "transformers", "our speed", "auto, tokens/s", "speed of auto", "same output"]
     return [*lines, *table(head, rows), "", *eighths, ""] if rows else []
 
 

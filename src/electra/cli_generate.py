@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from electra.cli_predict import Format, lines_into, lines_of_stdin, note
+from electra.cli_predict import Format, PrecisionOption, lines_into, lines_of_stdin, note
 from electra.errors import ElectraError
 
 if TYPE_CHECKING:
     from electra.models.decoding import DecodingConfig, Ended
+    from electra.predict.inference import Precision
     from electra.predict.writer import Draft, Writer
 
 _WHAT_IT_IS = (
@@ -52,6 +53,7 @@ def generate(
         int | None, typer.Option(help="Rounds in which generator and discriminator fill [MASK]s.", show_default=False)
     ] = None,
     rewrite: Annotated[bool, typer.Option("--rewrite", help="With --refine: doubt every token of the text.")] = False,
+    precision: PrecisionOption = "fp32",
     format: Format = "auto",
     output: Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")] = None,
 ) -> None:
@@ -61,7 +63,9 @@ def generate(
     --top-p or --seed, at random. A model with generator and discriminator fills blanks with --refine.
     """
     from electra.models.decoding import DecodingConfig
+    from electra.train.machine import prepare_to_predict
 
+    prepare_to_predict()
     config = DecodingConfig(
         max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=beams, length_penalty=length_penalty,
         no_repeat_ngram_size=no_repeat_ngram,
@@ -69,7 +73,8 @@ def generate(
         num_return_sequences=1 if samples is None else samples, temperature=1.0 if temperature is None else temperature,
         top_k=top_k or 0, top_p=1.0 if top_p is None else top_p, seed=seed or 0,
     )  # fmt: skip
-    wanted = _Wanted(model=model, config=config, stop=tuple(stop or ()), rerank=rerank, weight=weight, output=output,
+    wanted = _Wanted(model=model, precision=precision, config=config, stop=tuple(stop or ()), rerank=rerank, weight=weight,
+                     output=output,
                      as_text=output is None and (format == "text" or (format == "auto" and sys.stdout.isatty())))  # fmt: skip
     wanted.check(file=file, prompt=prompt, interactive=interactive, refine=refine, rewrite=rewrite, text=format == "text")
     if interactive:
@@ -85,6 +90,7 @@ class _Wanted:
     """What all ways to write have in common; the names are those of the options."""
 
     model: Path
+    precision: Precision
     config: DecodingConfig
     stop: tuple[str, ...]
     rerank: Path | None
@@ -147,7 +153,7 @@ def _write(wanted: _Wanted, texts: Sequence[str]) -> None:
     from electra.predict.critic import load_critic
     from electra.predict.writer import load_writer
 
-    writer, config = load_writer(wanted.model), wanted.config
+    writer, config = load_writer(wanted.model, wanted.precision), wanted.config
     critic = None if wanted.rerank is None else load_critic(wanted.rerank)
     if wanted.as_text and wanted.drafts == 1:
         for text in texts:
@@ -205,7 +211,7 @@ def _talk(wanted: _Wanted) -> None:
     from electra.predict.turns import Turns
     from electra.predict.writer import load_writer
 
-    writer = load_writer(wanted.model)
+    writer = load_writer(wanted.model, wanted.precision)
     if writer.reader is not None:
         raise ElectraError("E-C628", "--interactive", "continues a text, and this model reads one and writes another",
                            "give texts in a file or on standard input")  # fmt: skip
@@ -239,7 +245,7 @@ def _refine(wanted: _Wanted, texts: Sequence[str], rounds: int, rewrite: bool) -
     from electra.predict.refine import check_rounds, load_refiner
 
     check_rounds(rounds)
-    refiner = load_refiner(wanted.model)
+    refiner = load_refiner(wanted.model, wanted.precision)
     found = refiner.rewrite(texts, rounds) if rewrite else refiner.fill(texts, rounds)
     with lines_into(wanted.output) as say:
         for one in found:

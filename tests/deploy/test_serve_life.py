@@ -170,3 +170,10 @@ def test_the_verb_serves_and_ends(model_dirs: dict[str, Path], tmp_path: Path) -
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
+
+
+def test_the_precision_is_that_of_writers_too(model_dirs: dict[str, Path]) -> None:
+    for precision in ("fp32", "bf16"):
+        [model] = open_models([str(model_dirs["writer"])], precision)  # type: ignore[arg-type]
+        assert model.writer is not None
+        assert model.writer.precision == precision

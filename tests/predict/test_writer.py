@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from electra.cli import app
 from electra.contracts import Encoded, Example
 from electra.data.grid import collate
 from electra.errors import ElectraError
@@ -152,6 +155,43 @@ def test_turns_are_remembered_as_long_as_they_fit(writer: Writer) -> None:
     assert turns.forgotten
     assert not writer.excess(turns.prompt("slowly"), GREEDY)
     assert turns.prompt("the reader " * 30) == "the reader " * 30  # too long by itself: it stays, and what is cut is counted
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["classic", "modern"])
+def test_bf16_is_chosen_seen_and_close(family: str, tmp_path: Path) -> None:
+    tokenizer = TOKENIZERS["wordpiece"]
+    made = decoder(tokenizer, family)
+    provenance = Provenance(tokenizer=tokenizer, card=lambda: "# A model\n")
+    path = tmp_path / "model"
+    save_model_dir(path, encoder=made.encoder, head=made.head, provenance=provenance)
+    exact, rounded = load_writer(path), load_writer(path, precision="bf16")
+    assert (exact.precision, rounded.precision) == ("fp32", "bf16")
+    assert load_writer(path, precision="auto").precision in ("fp32", "bf16")
+    tokens = torch.randint(5, tokenizer.vocab_size, (3, 12), generator=torch.Generator().manual_seed(3))
+    logs, states = [], []
+    for writer in (exact, rounded):
+        state = writer.decoder.start(None, 3, 12)
+        steps = [writer.decoder.prefill(tokens[:, :4], state)]
+        steps += [writer.decoder.next_logits(tokens[:, place], state) for place in range(4, 12)]
+        assert {step.dtype for step in steps} == {torch.float32}
+        logs.append(torch.log_softmax(torch.stack(steps), dim=-1))
+        states.append(state.own.dtype)
+    assert states == [torch.float32, torch.bfloat16]
+    moved = (logs[0] - logs[1]).abs()
+    assert 0 < moved.max() < 0.3
+    assert moved.mean() < 0.04
+    assert not torch.equal(logs[1], logs[1].bfloat16().float()), "logits are not rounded"
+    for settings in (GREEDY, DecodingConfig(max_new_tokens=12, num_beams=3), SAMPLED):
+        [[one]], [[other]] = (writer.write(["the reader"], settings) for writer in (exact, rounded))
+        assert one.log_probability != other.log_probability
+    said = CliRunner().invoke(
+        app, ["generate", str(path), "--prompt", "the reader", "--max-new-tokens=9", "--precision=bf16"], catch_exceptions=False
+    )
+    [[draft]] = rounded.write(["the reader"], DecodingConfig(max_new_tokens=9))
+    assert json.loads(said.stdout)["log_probability"] == pytest.approx(draft.log_probability)
+    with pytest.raises(ElectraError, match="E-C700"):
+        load_writer(path, precision="int8")  # type: ignore[arg-type]
 
 
 HEADS = {"discriminator": RtdHead, "masked language model": MlmHead, "encoder without a head": None}

@@ -192,6 +192,17 @@ def test_saved_and_loaded_predictions_are_equal(family: str, tmp_path: Path) -> 
     for drafts, prediction in zip(written, before, strict=True):
         assert drafts[0].text == prediction.output["generated_text"]
         assert drafts[0].log_probability == pytest.approx(prediction.output["log_probability"], abs=1e-4)
+    rounded = predictor_of(tmp_path / "model", precision="bf16")
+    assert rounded.precision == load_writer(tmp_path / "model", precision="bf16").precision == "bf16"
+    assert isinstance(rounded.network, TaskNetwork)
+    assert isinstance(rounded.network.head, GenerationHead)
+    memory = Memory(hidden_BSD=torch.zeros(1, 3, network.encoder.hidden_size), real_BS=torch.ones(1, 3, dtype=torch.bool))
+    with torch.inference_mode():
+        assert rounded.network.head.decoder.start(memory, 1, 4).own.dtype == torch.bfloat16
+    for exact, prediction in zip(after, rounded.predict(texts), strict=True):
+        left, right = (max(each["log_probability"] for each in _sequences(one)) for one in (exact, prediction))
+        assert left == pytest.approx(right, abs=0.2)
+    assert after != rounded.predict(texts)
     other = Generate(GenerateConfig(**SIZES, decoder=DecoderConfig(hidden_size=16)), TOKENIZER)
     saved = load_model_dir(tmp_path / "model")
     with pytest.raises(ElectraError, match="E-M311"):

@@ -299,7 +299,7 @@ def open_model(name: str, path: Path, precision: Precision = "fp32") -> ServedMo
         own = predictor_of(model, config, precision)
         return ServedModel(name, own, None, writer_of(own) if isinstance(own.task, Generate) else None)
     if model.causal_head is not None:  # it was not fine-tuned
-        return ServedModel(name, None, None, causal_writer(model))
+        return ServedModel(name, None, None, causal_writer(model, precision))
     return ServedModel(name, None, _Opened(**vars(model), opened=model.tokenizer()), None, precision)
 
 

@@ -111,17 +111,31 @@ class CrossAttention(nn.Module):
 
     def forward(self, hidden_BTD: Tensor, source_2BHSK: Tensor, bias_B11S: Tensor) -> tuple[Tensor, Tensor]:
         """The stream behind it, and the weights [B, H, T, S]."""
-        p, attention_p = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
-        stream = hidden_BTD if self.post_norm else self.norm(hidden_BTD)
-        query_BHTK = self.query(stream).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attention_p = self.attention_dropout if self.training else 0.0
+        query_BHTK = self._asked(hidden_BTD)
         key_BHSK, value_BHSK = source_2BHSK.to(query_BHTK.dtype)
         scores_BHTS = (query_BHTK * query_BHTK.shape[-1] ** -0.5) @ key_BHSK.mT
         weights_BHTS = torch.softmax(scores_BHTS + bias_B11S.to(scores_BHTS.dtype), dim=-1)
-        mixed = (dropout(weights_BHTS.to(value_BHSK.dtype), attention_p) @ value_BHSK).transpose(1, 2).flatten(-2)
-        update = dropout(self.Wo(mixed), p)
-        if self.post_norm:
-            return add_and_norm(hidden_BTD, update, self.norm), weights_BHTS
-        return hidden_BTD + update.to(hidden_BTD.dtype), weights_BHTS
+        mixed_BHTK = dropout(weights_BHTS.to(value_BHSK.dtype), attention_p) @ value_BHSK
+        return self._behind(hidden_BTD, mixed_BHTK), weights_BHTS
+
+    def unweighed(self, hidden_BTD: Tensor, source_2BHSK: Tensor, bias_B11S: Tensor) -> Tensor:
+        """The stream behind it, in evaluation; torch's kernel, which gives no weights, takes less time."""
+        query_BHTK = self._asked(hidden_BTD)
+        key_BHSK, value_BHSK = source_2BHSK.to(query_BHTK.dtype)
+        mixed_BHTK = F.scaled_dot_product_attention(query_BHTK, key_BHSK, value_BHSK, bias_B11S.to(query_BHTK.dtype))
+        return self._behind(hidden_BTD, mixed_BHTK)
+
+    def _asked(self, hidden_BTD: Tensor) -> Tensor:
+        """Queries, [B, H, T, K]."""
+        stream = hidden_BTD if self.post_norm else self.norm(hidden_BTD)
+        query: Tensor = self.query(stream).unflatten(-1, (self.heads, -1))
+        return query.transpose(1, 2)
+
+    def _behind(self, hidden_BTD: Tensor, mixed_BHTK: Tensor) -> Tensor:
+        """The stream, from what it was before and what attention mixed."""
+        update = dropout(self.Wo(mixed_BHTK.transpose(1, 2).flatten(-2)), self.dropout if self.training else 0.0)
+        return add_and_norm(hidden_BTD, update, self.norm) if self.post_norm else hidden_BTD + update.to(hidden_BTD.dtype)
 
 
 @dataclass(kw_only=True)
@@ -180,6 +194,7 @@ class Decoder(nn.Module):
         other = source_size is not None and source_size != config.hidden_size
         self.enc_to_dec_proj = nn.Linear(source_size or 0, config.hidden_size) if other else nn.Identity()
         self.output_table: Tensor | None = None
+        self.cache_dtype: torch.dtype | None = None
         deep = (2 * max(1, layers)) ** 0.5
         std = config.initializer_range
         for module in (self.cross, self.enc_to_dec_proj):
@@ -216,7 +231,9 @@ class Decoder(nn.Module):
                 own[index, 0, :, :, :length], own[index, 1, :, :, :length] = reach.turn(key_BHTK), value_BHTK
             hidden = layer.add(hidden, layer.mix(qkv, reach))
             if bias_B11S is not None:
-                hidden, weight = self._cross(index, hidden, source, bias_B11S)
+                grouped = hidden.view(len(bias_B11S), -1, hidden.shape[-1])  # hypotheses of a source are rows of one query
+                update, weight = self.cross[index](grouped, source[index], bias_B11S)
+                hidden = update.view_as(hidden)
                 weights.append(weight)
             hidden = layer.feed(hidden)
         return self.encoder.finish(hidden), weights
@@ -225,28 +242,25 @@ class Decoder(nn.Module):
     def _layers(self) -> list[ClassicLayer | ModernLayer]:
         return cast(list[ClassicLayer | ModernLayer], list(self.encoder.layers))
 
-    def _cross(self, index: int, hidden: Tensor, source: list[Tensor], bias_B11S: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross attention of a layer; hypotheses of one source are rows of one query."""
-        grouped = hidden.view(len(bias_B11S), -1, hidden.shape[-1])
-        update, weights = self.cross[index](grouped, source[index], bias_B11S)
-        return update.view_as(hidden), weights
-
     def _source(self, memory: Memory | None) -> tuple[list[Tensor], Tensor | None]:
         if memory is None:
             return [], None
         hidden = self.enc_to_dec_proj(memory.hidden_BSD)
         return [cast(CrossAttention, cross).source(hidden) for cross in self.cross], memory.bias()
 
-    def lay_out(self) -> None:
+    def lay_out(self, cache_dtype: torch.dtype = torch.float32) -> None:
         """Store the weights of linear layers, and a copy of the output table, column by column.
 
         A matrix product of a few rows, as generation has them, then takes half to two thirds of the time on a CPU (MKL). For a
         decoder that is not trained any more: the copy would not follow.
+
+        Args:
+            cache_dtype: of keys and values of a language model's tokens: that of its layers' products.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.weight = nn.Parameter(_by_columns(module.weight), requires_grad=False)
-        self.output_table = _by_columns(self.encoder.embeddings.table)
+        self.output_table, self.cache_dtype = _by_columns(self.encoder.embeddings.table), cache_dtype
 
     # -- one token after the other --------------------------------------------------------------------------------------
 
@@ -259,11 +273,12 @@ class Decoder(nn.Module):
             room: tokens at most.
         """
         source, bias = self._source(memory)
+        bias = None if bias is None else bias.to(source[0].dtype)
         config = self.encoder.config
         weight = self.encoder.embeddings.table
         shape = (config.num_hidden_layers, 2, sources, config.num_attention_heads, room,
                  config.hidden_size // config.num_attention_heads)  # fmt: skip
-        kind = source[0].dtype if source else weight.dtype
+        kind = source[0].dtype if source else self.cache_dtype or weight.dtype
         own = torch.empty(shape, dtype=kind, device=weight.device)
         return State(own=own, length=0, sources=sources, source=source, bias_B11S=bias)
 
@@ -280,23 +295,30 @@ class Decoder(nn.Module):
         positions_N = torch.full_like(tokens_N, place)
         hidden_ND = self.encoder.embed(tokens_N, positions_N, torch.zeros_like(tokens_N))
         reaches = self.encoder.reaches(positions_N, _ALONE)
+        # views of all layers at once: a step of one row is bound by the number of its calls
+        slots, seen = state.own[:, :, :, :, place].unbind(), state.own[:, :, :, :, : place + 1].flatten(0, 1).unbind()
         for index, (layer, reach) in enumerate(zip(self._layers, reaches, strict=True)):
-            query, key, value = layer.project(hidden_ND).unbind(1)
-            query, key = reach.turn(query), reach.turn(key)
-            own = state.own[index]
-            own[0, :, :, place], own[1, :, :, place] = key, value
-            first = 0 if reach.half is None else max(0, place - reach.half)
-            seen = own[:, :, :, first : place + 1]
-            mixed = F.scaled_dot_product_attention(query[:, :, None], seen[0], seen[1])
+            qkv_N3HK = layer.project(hidden_ND)
+            if reach.rotary is not None:
+                turned = qkv_N3HK[:, :2].flatten(1, 2)
+                turned.copy_(reach.turn(turned))
+            slots[index].copy_(qkv_N3HK[:, 1:].transpose(0, 1))
+            key, value = seen[2 * index : 2 * index + 2]
+            if reach.half is not None and place > reach.half:
+                key, value = key[:, :, place - reach.half :], value[:, :, place - reach.half :]
+            mixed = F.scaled_dot_product_attention(qkv_N3HK[:, 0].unsqueeze(2), key, value)
             hidden_ND = layer.add(hidden_ND, mixed.flatten(1))
             if state.bias_B11S is not None:
-                hidden_ND, _ = self._cross(index, hidden_ND, state.source, state.bias_B11S)
+                grouped = hidden_ND.view(state.sources, -1, hidden_ND.shape[-1])
+                cross = cast(CrossAttention, self.cross[index])
+                hidden_ND = cross.unweighed(grouped, state.source[index], state.bias_B11S).flatten(0, 1)
             hidden_ND = layer.feed(hidden_ND)
         state.length += 1
         return self._logits(self.encoder.finish(hidden_ND))
 
     def _logits(self, hidden_ND: Tensor) -> Tensor:
-        logits: Tensor = self.head(hidden_ND, self.encoder.embeddings.table if self.output_table is None else self.output_table)
+        table = self.encoder.embeddings.table if self.output_table is None else self.output_table
+        logits: Tensor = self.head(hidden_ND.float(), table)
         return logits.float()
 
 

@@ -227,7 +227,7 @@ class _Search:
 
     def allow(self, scores_NV: Tensor, rows: Sequence[_Row]) -> Tensor:
         """-inf for what may not come next; what a prefix says comes with certainty."""
-        scores_NV[:, self.never] = -torch.inf
+        scores_NV.index_fill_(1, self.never, -torch.inf)
         size = self.config.no_repeat_ngram_size
         if not size and self.state.length > self.unbound_from:  # the state has the start, too
             return scores_NV

@@ -5,6 +5,9 @@ In: a network of ours, loaded and in evaluation mode. Out: the same network, its
     weights    those of linear layers are laid out once as oneDNN's matrix products want them; torch's own `linear` lays them
                out anew in every call, which counts where a text is short. In bf16 they are also rounded, and take half the
                memory; then attention and feed-forward run in bf16, embeddings and heads in fp32, as under autocast.
+    decoders   in fp32 their weights are stored column by column (`Decoder.lay_out`), which takes less time where a step has
+               few rows; in bf16 laid out as those of encoders, and keys and values of the tokens so far are kept in bf16.
+               The product with the output table and what is summed over the vocabulary stay fp32.
     shapes     oneDNN makes a kernel for each shape it meets, about a millisecond each in bf16. A packed batch is filled up with
                padding that nothing attends to, so that its tokens are one of some ninety numbers.
 
@@ -57,7 +60,7 @@ class PackedLinear(nn.Module):
             product = F.linear(x, self.weight, self.bias)
             return F.gelu(product) if self.gelu else product
         then, how = ("gelu", "none") if self.gelu else ("none", "")
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, then, [], how)
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, then, [], how)
         return fused
 
 
@@ -101,8 +104,8 @@ def ready(network: nn.Module, precision: str) -> str:
     """Make `network` ready, in place.
 
     Args:
-        network: in evaluation mode, or several of them; it is not trained any more. A decoder computes in fp32, its weights by
-            columns (`Decoder.lay_out`). An encoder that is ready for another task stays as it is.
+        network: in evaluation mode, or several of them; it is not trained any more. An encoder or decoder that is ready for
+            another task stays as it is.
         precision: see `Precision`.
 
     Returns:
@@ -114,12 +117,10 @@ def ready(network: nn.Module, precision: str) -> str:
     if precision not in get_args(Precision):
         raise ElectraError("E-C700", "precision", f"{precision!r} is not known", f"give {', '.join(get_args(Precision))}")
     roots = [*network.children()] if isinstance(network, nn.ModuleDict) else [network]
+    decoders = [module for module in network.modules() if isinstance(module, Decoder)]
     readers = [root for root in roots if isinstance(getattr(root, "encoder", None), ClassicEncoder | ModernEncoder)]
-    on_gpu = next(network.parameters(), torch.empty(0)).is_cuda
-    for decoder in (module for module in network.modules() if isinstance(module, Decoder)):
-        if not on_gpu:
-            decoder.lay_out()
-    if not readers or on_gpu:
+    readers = [root for root in readers if not isinstance(root, Decoder)]
+    if not (readers or decoders) or next(network.parameters(), torch.empty(0)).is_cuda:
         if precision == "bf16":
             raise ElectraError("E-C701", "precision", "this network computes in fp32 only", "give fp32 or auto")
         return "fp32"
@@ -133,6 +134,12 @@ def ready(network: nn.Module, precision: str) -> str:
         elif dtype == torch.bfloat16 or _has_onednn():
             _pack(encoder, dtype)
         root.encoder = EvenEncoder(encoder)
+    for decoder in decoders:
+        if decoder.output_table is None:
+            if dtype == torch.bfloat16:
+                _pack(decoder.encoder, dtype)
+                _pack(decoder.cross, dtype)
+            decoder.lay_out(dtype)
     return chosen
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from electra.contracts import Encoded
 from electra.errors import ElectraError
+from electra.predict.inference import Precision
 from electra.predict.predictor import Predictor, load
 from electra.tasks.common import cut_windows, joined, whole_text
 from electra.tasks.fill_mask import FillMask, FillMaskConfig
@@ -151,13 +152,14 @@ class Refiner:
         )
 
 
-def load_refiner(path: str | Path) -> Refiner:
-    """The two networks of a model directory.
+def load_refiner(path: str | Path, precision: Precision = "fp32") -> Refiner:
+    """The two networks of a model directory; `precision` as of `predictor.load`.
 
     Raises:
         ElectraError: E-M310 one of them is missing; and those of `predictor.load`.
     """
-    return Refiner(load(path, FillMaskConfig(top_k=len(SPECIAL_TOKENS) + 1)), load(path, "replaced"))
+    fills = load(path, FillMaskConfig(top_k=len(SPECIAL_TOKENS) + 1), precision=precision)
+    return Refiner(fills, load(path, "replaced", precision=precision))
 
 
 def check_rounds(rounds: int) -> None:

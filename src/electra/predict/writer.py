@@ -26,6 +26,7 @@ from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Stop, gen
 from electra.models.generation import GenerationHead, signs_of
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.models.recurrent import RecurrentEncoder
+from electra.predict.inference import Precision, ready
 from electra.predict.predictor import Predictor, predictor_of, task_of
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate
@@ -100,10 +101,11 @@ class Writer:
         decoder: in evaluation mode.
         tokenizer: of what is written.
         reader: reads sources; None = the texts are prompts.
+        precision: what the decoder computes in, `fp32` or `bf16`; said, not set.
     """
 
-    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, reader: Reader | None = None) -> None:
-        self.decoder, self.tokenizer, self.reader = decoder, tokenizer, reader
+    def __init__(self, decoder: Decoder, tokenizer: Tokenizer, reader: Reader | None = None, precision: str = "fp32") -> None:
+        self.decoder, self.tokenizer, self.reader, self.precision = decoder, tokenizer, reader, precision
         self.signs = signs_of(tokenizer, decoder.encoder.config.vocab_size)
 
     @property
@@ -211,24 +213,28 @@ class Writer:
                      log_probability=found.log_probability, truncated=given.truncated)  # fmt: skip
 
 
-def load_writer(path: str | Path) -> Writer:
+def load_writer(path: str | Path, precision: Precision = "fp32") -> Writer:
     """The writer of a model directory.
+
+    Args:
+        path: of a causal language model, or of a model of task `generate`.
+        precision: as of `predictor.load`; `Writer.precision` says what was chosen.
 
     Raises:
         ElectraError: E-M625 the model does not write, with what it is and which verb asks it, E-M311 the tokenizer does not fit
-            the weights; and those of `load_model_dir`.
+            the weights; and those of `load_model_dir` and `inference.ready`.
     """
     model = load_model_dir(Path(path))
     if model.task is not None and model.task.get("type") == "generate":
-        return writer_of(predictor_of(model, task_of(model, None)))
-    return causal_writer(model)
+        return writer_of(predictor_of(model, task_of(model, None), precision))
+    return causal_writer(model, precision)
 
 
-def causal_writer(model: ModelDir) -> Writer:
+def causal_writer(model: ModelDir, precision: Precision = "fp32") -> Writer:
     """The writer of a loaded causal language model.
 
     Raises:
-        ElectraError: E-M625, E-M311 as `load_writer`.
+        ElectraError: E-M625, E-M311 as `load_writer`; those of `inference.ready`.
     """
     if model.causal_head is None:
         what, mend = _other(model)
@@ -241,8 +247,7 @@ def causal_writer(model: ModelDir) -> Writer:
         raise ElectraError("E-M311", str(model.path), f"the tokenizer has {tokenizer.vocab_size} tokens, the network {entries}",
                            "bring the tokenizer that belongs to the weights")  # fmt: skip
     decoder = Decoder(model.encoder, model.causal_head).eval()
-    decoder.lay_out()
-    return Writer(decoder, tokenizer)
+    return Writer(decoder, tokenizer, precision=ready(decoder, precision))
 
 
 def writer_of(predictor: Predictor) -> Writer:
@@ -261,7 +266,7 @@ def writer_of(predictor: Predictor) -> Writer:
         hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
         return Memory.joined(hidden, batch)
 
-    return Writer(network.head.decoder.eval(), task.target_tokenizer, Reader(encode=encode, read=read))
+    return Writer(network.head.decoder.eval(), task.target_tokenizer, Reader(encode=encode, read=read), predictor.precision)
 
 
 def _portions(texts: Iterable[_Given], most: int) -> Iterator[list[_Given]]:
