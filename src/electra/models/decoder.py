@@ -193,7 +193,7 @@ class Decoder(nn.Module):
         self.cross = nn.ModuleList(CrossAttention(config) for _ in range(layers))
         other = source_size is not None and source_size != config.hidden_size
         self.enc_to_dec_proj = nn.Linear(source_size or 0, config.hidden_size) if other else nn.Identity()
-        self.output_table: Tensor | None = None
+        #: of keys and values of a language model's tokens, where it is not that of the weights
         self.cache_dtype: torch.dtype | None = None
         deep = (2 * max(1, layers)) ** 0.5
         std = config.initializer_range
@@ -247,20 +247,6 @@ class Decoder(nn.Module):
             return [], None
         hidden = self.enc_to_dec_proj(memory.hidden_BSD)
         return [cast(CrossAttention, cross).source(hidden) for cross in self.cross], memory.bias()
-
-    def lay_out(self, cache_dtype: torch.dtype = torch.float32) -> None:
-        """Store the weights of linear layers, and a copy of the output table, column by column.
-
-        A matrix product of a few rows, as generation has them, then takes half to two thirds of the time on a CPU (MKL). For a
-        decoder that is not trained any more: the copy would not follow.
-
-        Args:
-            cache_dtype: of keys and values of a language model's tokens: that of its layers' products.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                module.weight = nn.Parameter(_by_columns(module.weight), requires_grad=False)
-        self.output_table, self.cache_dtype = _by_columns(self.encoder.embeddings.table), cache_dtype
 
     # -- one token after the other --------------------------------------------------------------------------------------
 
@@ -317,14 +303,8 @@ class Decoder(nn.Module):
         return self._logits(self.encoder.finish(hidden_ND))
 
     def _logits(self, hidden_ND: Tensor) -> Tensor:
-        table = self.encoder.embeddings.table if self.output_table is None else self.output_table
-        logits: Tensor = self.head(hidden_ND.float(), table)
+        logits: Tensor = self.head(hidden_ND.float(), self.encoder.embeddings.table)
         return logits.float()
-
-
-def _by_columns(weight: Tensor) -> Tensor:
-    """The same matrix, its columns one behind the other in memory."""
-    return weight.detach().t().contiguous().t()
 
 
 #: the layout of single tokens: who sees whom is in the cache

@@ -5,9 +5,9 @@ In: a network of ours, loaded and in evaluation mode. Out: the same network, its
     weights    those of linear layers are laid out once as oneDNN's matrix products want them; torch's own `linear` lays them
                out anew in every call, which counts where a text is short. In bf16 they are also rounded, and take half the
                memory; then attention and feed-forward run in bf16, embeddings and heads in fp32, as under autocast.
-    decoders   in fp32 their weights are stored column by column (`Decoder.lay_out`), which takes less time where a step has
-               few rows; in bf16 laid out as those of encoders, and keys and values of the tokens so far are kept in bf16.
-               The product with the output table and what is summed over the vocabulary stay fp32.
+    decoders   in bf16 they are laid out as encoders are, and keys and values of the tokens so far are kept in bf16; in fp32
+               torch's own layout is the best for the few rows of a step. The product with the output table and what is
+               summed over the vocabulary stay fp32.
     shapes     oneDNN makes a kernel for each shape it meets, about a millisecond each in bf16. A packed batch is filled up with
                padding that nothing attends to, so that its tokens are one of some ninety numbers.
 
@@ -135,11 +135,10 @@ def ready(network: nn.Module, precision: str) -> str:
             _pack(encoder, dtype)
         root.encoder = EvenEncoder(encoder)
     for decoder in decoders:
-        if decoder.output_table is None:
-            if dtype == torch.bfloat16:
-                _pack(decoder.encoder, dtype)
-                _pack(decoder.cross, dtype)
-            decoder.lay_out(dtype)
+        if dtype == torch.bfloat16 and decoder.cache_dtype is None:
+            _pack(decoder.encoder, dtype)
+            _pack(decoder.cross, dtype)
+            decoder.cache_dtype = dtype
     return chosen
 
 
