@@ -26,7 +26,8 @@ import torch
 import transformers
 
 from electra.models.classic import ClassicConfig
-from electra.models.decoding import DecodingConfig, generate, stream
+from electra.models.decoding import generate, stream
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import CausalHead
 from electra.models.model_dir import Provenance, save_model_dir

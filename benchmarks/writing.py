@@ -46,7 +46,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.predict.critic import Critic, load_critic, tune_weight
 from electra.predict.predictor import load
 from electra.predict.writer import Draft, Writer, load_writer

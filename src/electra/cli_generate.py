@@ -17,7 +17,8 @@ from electra.cli_predict import Format, PrecisionOption, lines_into, lines_of_st
 from electra.errors import ElectraError
 
 if TYPE_CHECKING:
-    from electra.models.decoding import DecodingConfig, Ended
+    from electra.models.decoding import Ended
+    from electra.models.decoding_config import DecodingConfig
     from electra.predict.inference import Precision
     from electra.predict.writer import Draft, Writer
 
@@ -62,7 +63,7 @@ def generate(
     A causal model continues each prompt: by the most likely tokens, by beams, or, with --samples, --temperature, --top-k,
     --top-p or --seed, at random. A model with generator and discriminator fills blanks with --refine.
     """
-    from electra.models.decoding import DecodingConfig
+    from electra.models.decoding_config import DecodingConfig
     from electra.train.machine import prepare_to_predict
 
     prepare_to_predict()
@@ -107,7 +108,7 @@ class _Wanted:
         self, *, file: Path | None, prompt: list[str] | None, interactive: bool, refine: int | None, rewrite: bool, text: bool
     ) -> None:
         """Options that have no meaning together."""
-        from electra.models.decoding import DecodingConfig
+        from electra.models.decoding_config import DecodingConfig
 
         given = {"FILE": file, "--prompt": prompt, "--interactive": interactive, "--refine": refine, "--rewrite": rewrite,
                  "--rerank": self.rerank, "--weight": self.weight, "--output": self.output, "--format text": text,

@@ -10,7 +10,8 @@ import torch
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig, Signs, generate, stream
+from electra.models.decoding import Signs, generate, stream
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import MlmHead
 from electra.models.modern import ModernConfig

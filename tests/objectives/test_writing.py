@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.predict.writer import load_writer
 
 if TYPE_CHECKING:

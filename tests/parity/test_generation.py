@@ -16,7 +16,8 @@ from electra.data.grid import collate
 from electra.deploy.export import export_model
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig, Signs, generate
+from electra.models.decoding import Signs, generate
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead
 from electra.models.heads import MlmHead

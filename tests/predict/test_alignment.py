@@ -16,7 +16,7 @@ from electra import cli
 from electra.errors import ElectraError
 from electra.evaluate.alignment_page import alignment_page, alignment_picture
 from electra.models.classic import ClassicConfig
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead
 from electra.models.heads import RtdHead

@@ -17,7 +17,7 @@ from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.heads import CausalHead, ClassificationHead, MlmHead, RtdHead
 from electra.models.model_dir import Provenance, save_model_dir

@@ -22,7 +22,8 @@ from electra.errors import ElectraError
 from electra.evaluate.run import evaluate_file
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Memory
-from electra.models.decoding import DecodingConfig, Hypothesis
+from electra.models.decoding import Hypothesis
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead, packed, unpacked
 from electra.models.model_dir import Provenance, load_model_dir, save_model_dir

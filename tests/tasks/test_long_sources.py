@@ -18,7 +18,7 @@ from electra.data.grid import collate
 from electra.errors import ElectraError
 from electra.models.classic import ClassicConfig
 from electra.models.decoder import Memory
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead
 from electra.models.model_dir import Provenance, save_model_dir

@@ -24,7 +24,7 @@ from electra.deploy.served import ServedModel
 from electra.deploy.service import Service
 from electra.deploy.settings import CHARACTERS
 from electra.errors import ElectraError
-from electra.models.decoding import DecodingConfig
+from electra.models.decoding_config import DecodingConfig
 from electra.predict.writer import Draft, Writer
 
 #: tokens that may be written for one request, of all texts and hypotheses together

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from electra.contracts import Batch
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Signs, generate
+from electra.models.decoding import Ended, Hypothesis, Signs, generate
+from electra.models.decoding_config import DecodingConfig
 from electra.models.vocabulary import guess
 from electra.text.tokenizer import Tokenizer
 

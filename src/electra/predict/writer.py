@@ -22,7 +22,8 @@ from electra.data.grid import collate
 from electra.dist import fold_seed
 from electra.errors import ElectraError
 from electra.models.decoder import Decoder, Memory
-from electra.models.decoding import DecodingConfig, Ended, Hypothesis, Stop, generate, stream
+from electra.models.decoding import Ended, Hypothesis, Stop, generate, stream
+from electra.models.decoding_config import DecodingConfig
 from electra.models.generation import GenerationHead, signs_of
 from electra.models.model_dir import ModelDir, load_model_dir
 from electra.models.recurrent import RecurrentEncoder

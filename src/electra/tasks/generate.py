@@ -36,7 +36,8 @@ from electra.contracts import Batch, Encoded, Example, Judgement, Losses, Predic
 from electra.errors import ElectraError
 from electra.models.classic import ClassicEncoder
 from electra.models.decoder import Decoder
-from electra.models.decoding import DecodingConfig, Hypothesis
+from electra.models.decoding import Hypothesis
+from electra.models.decoding_config import DecodingConfig
 from electra.models.encoder import build_encoder
 from electra.models.generation import GenerationHead, signs_of, unpacked
 from electra.models.heads import MlmHead
