@@ -215,6 +215,39 @@ _LATENT = """`python benchmarks/latent.py DATA WORK_DIR`: plain against latent a
 batches and number of steps; accuracy on the test file, median and three seeds. FinRE is classification of the sentence here."""
 
 
+def triples() -> list[str]:
+    results = load("triples/*.json")
+    if not results:
+        return []
+    lines = ["## From sentences to triples", ""]
+    lines += ["`python benchmarks/triples.py DATA ENCODER WORK_DIR`: a tagger and a relation model, trained on the training file; on "
+              "the test file's raw sentences a triple is right if both mentions and the relation are. Per cent.", ""]  # fmt: skip
+    rows = []
+    for _, result in results:
+        given, found = result["given_mentions"], result["predicted_mentions"]
+        figures = (given["macro_f1"], *(found["metrics"][name] for name in ("mention_f1", "triple_f1", "triple_precision",
+                                                                           "triple_recall")))  # fmt: skip
+        rows.append([result["arm"], f"{found['sentences']:,}", *(f"{100 * figure:.1f}" for figure in figures)])
+    head = ["arm", "sentences", "relations of given mentions, macro F1", "mention F1", "triple F1", "precision", "recall"]
+    return [*lines, *table(head, rows), ""]
+
+
+def summaries() -> list[str]:
+    results = load("summary-*.json")
+    if not results:
+        return []
+    lines = ["## Extractive summaries", ""]
+    for name, result in results:
+        lines += [f"`{name}`: `DATA=dir python benchmarks/summary.py MODEL_DIR`, {result['abstracts']} abstracts of CSL against their "
+                  "titles, F1 of characters in per cent: central sentences and the first ones.", ""]  # fmt: skip
+        scores = result["rouge of characters"]
+        lines += [
+            *table(["sentences", *next(iter(scores.values()))], ([kind, *of.values()] for kind, of in scores.items())),
+            "",
+        ]
+    return lines
+
+
 def latent() -> list[str]:
     """A row for each data set and number of labels of which there is any result; nothing while there is none."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = {}
@@ -361,6 +394,8 @@ def main() -> None:
         finetune_step(),
         predict(),
         understanding(),
+        triples(),
+        summaries(),
         latent(),
         correct(),
         demos(),
