@@ -219,14 +219,14 @@ def triples() -> list[str]:
     results = load("triples/*.json")
     if not results:
         return []
-    lines = ["## From sentences to triples", ""]
-    lines += ["`python benchmarks/triples.py DATA ENCODER WORK_DIR`: a tagger and a relation model, trained on the training file; on "
-              "the test file's raw sentences a triple is right if both mentions and the relation are. Per cent.", ""]  # fmt: skip
+    lines = ["## From sentences to triples", "",
+             "`python benchmarks/triples.py DATA ENCODER WORK_DIR`: a tagger and a relation model, trained on the training file. On",
+             "raw sentences of the test file a triple is right if both mentions and the relation are. Per cent.", ""]  # fmt: skip
     rows = []
     for _, result in results:
-        given, found = result["given_mentions"], result["predicted_mentions"]
-        figures = (given["macro_f1"], *(found["metrics"][name] for name in ("mention_f1", "triple_f1", "triple_precision",
-                                                                           "triple_recall")))  # fmt: skip
+        found = result["predicted_mentions"]
+        names = ("mention_f1", "triple_f1", "triple_precision", "triple_recall")
+        figures = (result["given_mentions"]["macro_f1"], *(found["metrics"][name] for name in names))
         rows.append([result["arm"], f"{found['sentences']:,}", *(f"{100 * figure:.1f}" for figure in figures)])
     head = ["arm", "sentences", "relations of given mentions, macro F1", "mention F1", "triple F1", "precision", "recall"]
     return [*lines, *table(head, rows), ""]
@@ -238,13 +238,11 @@ def summaries() -> list[str]:
         return []
     lines = ["## Extractive summaries", ""]
     for name, result in results:
-        lines += [f"`{name}`: `DATA=dir python benchmarks/summary.py MODEL_DIR`, {result['abstracts']} abstracts of CSL against their "
-                  "titles, F1 of characters in per cent: central sentences and the first ones.", ""]  # fmt: skip
         scores = result["rouge of characters"]
-        lines += [
-            *table(["sentences", *next(iter(scores.values()))], ([kind, *of.values()] for kind, of in scores.items())),
-            "",
-        ]
+        lines += [f"`{name}`: `DATA=dir python benchmarks/summary.py MODEL_DIR`, {result['abstracts']} abstracts of CSL against",
+                  "their titles, F1 of characters in per cent: central sentences and the first ones.", ""]  # fmt: skip
+        rows = ([kind, *of.values()] for kind, of in scores.items())
+        lines += [*table(["sentences", *next(iter(scores.values()))], rows), ""]
     return lines
 
 
