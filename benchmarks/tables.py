@@ -220,8 +220,8 @@ def triples() -> list[str]:
     if not results:
         return []
     lines = ["## From sentences to triples", "",
-             "`python benchmarks/triples.py DATA ENCODER WORK_DIR`: a tagger and a relation model, trained on the training file. On",
-             "raw sentences of the test file a triple is right if both mentions and the relation are. Per cent.", ""]  # fmt: skip
+             "`python benchmarks/triples.py DATA ENCODER WORK_DIR`: a tagger and a relation model. On",
+             "raw test sentences a triple is right if both mentions and the relation are. Per cent.", ""]  # fmt: skip
     rows = []
     for _, result in results:
         found = result["predicted_mentions"]
@@ -239,8 +239,8 @@ def summaries() -> list[str]:
     lines = ["## Extractive summaries", ""]
     for name, result in results:
         scores = result["rouge of characters"]
-        lines += [f"`{name}`: `DATA=dir python benchmarks/summary.py MODEL_DIR`, {result['abstracts']} abstracts of CSL against",
-                  "their titles, F1 of characters in per cent: central sentences and the first ones.", ""]  # fmt: skip
+        lines += [f"`{name}`: `DATA=dir python benchmarks/summary.py MODEL_DIR`, {result['abstracts']} abstracts of CSL",
+                  "against titles, F1 of characters in per cent: central and first sentences.", ""]  # fmt: skip
         rows = ([kind, *of.values()] for kind, of in scores.items())
         lines += [*table(["sentences", *next(iter(scores.values()))], rows), ""]
     return lines
