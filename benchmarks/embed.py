@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from electra.evaluate.run import evaluate
+from electra.evaluate.run import examination
 from electra.predict.search import load_embedder
 from electra.train import machine
 
@@ -46,7 +46,7 @@ def files(data: Path, work: Path, limit: int | None) -> list[Path]:
 
 def figures(model: Path, dev: Path) -> dict[str, float]:
     predictor = load_embedder(model)
-    return evaluate(predictor, predictor.task.read(dev).examples)
+    return dict(examination(predictor, predictor.task.read(dev).examples).to_json(resamples=0)["metrics"])
 
 
 def trained(model: Path, train: Path, run: Path, settings: list[str]) -> Path:

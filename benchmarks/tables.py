@@ -232,6 +232,18 @@ def triples() -> list[str]:
     return [*lines, *table(head, rows), ""]
 
 
+def embeddings() -> list[str]:
+    results = load("embed/*.json")
+    if not results:
+        return []
+    lines = ["## An encoder as an embedder", "",
+             "`DATA=dir python benchmarks/embed.py WORK_DIR --model NAME=MODEL_DIR`: STS-B, development file: mean over the",
+             "tokens of an encoder as it is (`raw`), and after `task=embed` on the training file.", ""]  # fmt: skip
+    rows = ([result["model"], result["arm"], *(f"{100 * result['figures'][name]:.1f}" for name in ("spearman", "pearson"))]
+            for _, result in results)  # fmt: skip
+    return [*lines, *table(["model", "arm", "Spearman", "Pearson"], rows), ""]
+
+
 def summaries() -> list[str]:
     results = load("summary-*.json")
     if not results:
@@ -393,6 +405,7 @@ def main() -> None:
         predict(),
         understanding(),
         triples(),
+        embeddings(),
         summaries(),
         latent(),
         correct(),
