@@ -26,12 +26,11 @@ import torch
 from torch import Tensor
 
 from electra.contracts import Encoded, Example, Prediction
-from electra.data.grid import collate
 from electra.errors import ElectraError
-from electra.models.decoder import Memory
 from electra.models.decoding import Hypothesis
 from electra.models.generation import GenerationHead, unpacked
 from electra.predict.predictor import Predictor
+from electra.predict.writer import writer_of
 from electra.tasks.common import TaskNetwork
 from electra.tasks.generate import Generate
 
@@ -55,7 +54,10 @@ class AligningPredictor(Predictor):
             raise ElectraError("E-M890", "attention", "the model has no decoder that looks at a source",
                                "give a model directory that was fine-tuned with task=generate")  # fmt: skip
         super().__init__(network, task, predictor.batch_tokens, packed=predictor.packed, precision=predictor.precision)
-        self.writes, self.reads = task, network
+        self.writes, self.head = task, cast(GenerationHead, network.head)
+        reader = writer_of(predictor).reader
+        assert reader is not None, "a model of task generate reads sources"
+        self.read = reader.read
 
     def answer(self, examples: Sequence[tuple[Example, list[Encoded]]]) -> Iterator[Prediction]:
         """The prediction for each example, with `attention`."""
@@ -73,15 +75,14 @@ class AligningPredictor(Predictor):
     @torch.inference_mode()
     def _weights(self, rows: Sequence[Encoded], written: Sequence[Hypothesis]) -> Iterator[Tensor]:
         """fp32 [T, S] of each source and what was written from it."""
-        head = cast(GenerationHead, self.reads.head)
-        batch = collate(rows, max(len(row.tokens) for row in rows), self.task.pad_id, packed=True)
-        batch = batch.to(next(head.parameters()).device)
-        memory = Memory.joined(self.reads.encoder(batch.tokens, batch.positions, batch.types, batch.layout), batch)
+        head, memory = self.head, self.read(rows)
         lengths = [len(_chosen(one, head.signs.end)) for one in written]
         # what stands before a token chooses it: start, then all but the last
         read = [[head.signs.start, *_chosen(one, head.signs.end)[:-1]] for one in written]
         longest = max(map(len, read))
-        tokens_BT = batch.tokens.new_tensor([[*one, *[head.signs.end] * (longest - len(one))] for one in read])
+        tokens_BT = torch.tensor(
+            [[*one, *[head.signs.end] * (longest - len(one))] for one in read], device=memory.hidden_BSD.device
+        )
         weights_BTS = head.decoder.attention(tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), memory)[-1].cpu()
         for row, length, weights_TS in zip(rows, lengths, weights_BTS, strict=True):
             yield weights_TS[:length, : row.targets["keep"].sum()]

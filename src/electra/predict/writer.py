@@ -264,6 +264,7 @@ def writer_of(predictor: Predictor) -> Writer:
     @torch.inference_mode()
     def read(rows: Sequence[Encoded]) -> Memory:
         batch = collate(rows, max(len(row.tokens) for row in rows), task.pad_id, packed=True)
+        batch = batch.to(next(network.head.parameters()).device)
         hidden = network.encoder(batch.tokens, batch.positions, batch.types, batch.layout)
         return Memory.joined(hidden, batch)
 
