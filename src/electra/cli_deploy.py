@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from electra.cli_predict import PrecisionOption, Setting
+from electra.cli_lines import PrecisionOption, Setting
 from electra.errors import ElectraError
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from electra.cli_predict import Format, PrecisionOption, lines_into, lines_of_stdin, note
+from electra.cli_lines import Format, PrecisionOption, lines_into, lines_of_stdin, note
 from electra.errors import ElectraError
 
 if TYPE_CHECKING:

@@ -5,18 +5,27 @@ Everything heavy is imported inside the verb that needs it.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from electra.cli_lines import (
+    Format,
+    Output,
+    PrecisionOption,
+    Setting,
+    examples_of,
+    for_people,
+    json_line,
+    lines_into,
+    lines_of_stdin,
+    note,
+)
 from electra.errors import ElectraError
 from electra.storage import require_folder
 
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
 _ASSIGNMENT = re.compile(r"[a-z_]+(\.[a-z_0-9]+)*=")
 #: a list of numbers in indented JSON, which is written on one line: a confusion matrix has thousands
 _FIGURES = re.compile(r"\[\n[-+\d\s.,eE]*\]")
-Format = Annotated[Literal["auto", "text", "jsonl"], typer.Option(help="auto: text on a terminal, JSON lines elsewhere.")]
 Column = Annotated[
     list[str] | None,
     typer.Option(
@@ -36,15 +44,6 @@ Column = Annotated[
         show_default=False,
     ),
 ]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option(help="A setting of the task that is named, `joint=true` say; again for more.", show_default=False),
-]
-PrecisionOption = Annotated[
-    Literal["fp32", "bf16", "auto"],
-    typer.Option(help="bf16: rounded, faster where the CPU has instructions for it; auto: whichever is faster here."),
-]
-Output = Annotated[Path | None, typer.Option(help="A file for the JSON lines; none = standard output.")]
 Model = Annotated[Path, typer.Argument(help="A model directory, best of one trained with task=embed.")]
 
 
@@ -309,38 +308,6 @@ def _tune(predictor: Predictor, clean: Path, given: bool) -> None:
     note(f"{clean}: suspicion = {tuned.config.suspicion:.6g} makes at most 1 edit in 1,000 tokens")
 
 
-def json_line(prediction: Prediction) -> str:
-    """A prediction as a line of JSON."""
-    tree = {"text": prediction.text, **prediction.output, "truncated": prediction.truncated}
-    return json.dumps(tree, ensure_ascii=False)
-
-
-def for_people(format: str, output: Path | None) -> bool:
-    """Whether lines are for people. Raises ElectraError E-C318 where they are to be, and go into a file."""
-    if output is not None and format == "text":
-        raise ElectraError("E-C318", "--output", "--format text is for people, a file gets JSON lines", "leave one of them out")
-    return output is None and (format == "text" or (format == "auto" and sys.stdout.isatty()))
-
-
-def examples_of(predictor: Predictor, file: Path | None) -> Iterator[Example]:
-    """What is to be predicted: the examples of a file without their gold answers, or the lines of standard input.
-
-    What was inferred about a file is told on standard error when it has been read.
-    """
-    from dataclasses import replace
-
-    from electra.contracts import Example
-
-    if file is not None:
-        reading = predictor.task.read(file)
-        yield from (replace(example, target=None) for example in reading.examples)
-        for remark in reading.notes:
-            note(f"{file}: {remark}")
-        return
-    for number, line in enumerate(lines_of_stdin(), start=1):
-        yield Example(text=line, where=f"standard input:{number}")
-
-
 def _find_triples(
     model: Path, tagger: Path | None, file: Path | None, graph: Path | None, output: Path | None, as_text: bool, others: bool
 ) -> None:
@@ -365,39 +332,3 @@ def _find_triples(
     if graph is not None:
         found.write_graphml(graph)
     typer.echo(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.summary().items()), err=True)
-
-
-@contextlib.contextmanager
-def lines_into(output: Path | None) -> Iterator[Callable[[str], None]]:
-    """What takes a line: standard output, or a file that is put into place when it is whole."""
-    if output is None:
-        yield typer.echo
-        return
-    partial, count = output.with_name(f".{output.name}.partial"), itertools.count()
-    try:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-
-            def say(line: str) -> None:
-                file.write(f"{line}\n")
-                next(count)
-
-            yield say
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
-    note(f"{output}: {next(count):,} lines")
-
-
-def lines_of_stdin() -> list[str]:
-    """The texts on standard input, a text a line."""
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n") if data else []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ElectraError("E-D460", f"standard input:{line}", f"byte {error.start} is not UTF-8",
-                           "convert the text to UTF-8") from None  # fmt: skip
-
-
-def note(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from electra.cli_predict import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into, note
+from electra.cli_lines import Format, Output, PrecisionOption, Setting, examples_of, for_people, json_line, lines_into, note
 from electra.errors import ElectraError
 from electra.storage import require_folder
 
